@@ -1,0 +1,58 @@
+"""Are there apiservers behind the proxy of each node?"""
+
+from __future__ import annotations
+
+from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
+from exlb_fab.checks.replies import served
+from exlb_fab.cluster import Node
+from exlb_fab.facts import node_url
+from exlb_fab.proxies import Server
+
+CHECKS = Register()
+
+
+@CHECKS.per_node("backend.request", "An HTTPS request through the node's own port reaches an apiserver")
+def request(view: View, node: Node) -> Verdict:
+    url = node_url(view.cluster, node)
+    return served(view, url, view.facts(node).replies[url], f"on {node}")
+
+
+@CHECKS.per_node("backend.servers", "The proxy sees its backends up")
+def servers(view: View, node: Node) -> Verdict:
+    state = view.facts(node).proxy_state
+    if state is None:
+        return failed(f"{view.proxy.name} does not say how its backends are", hint="exlb push-config")
+    up = [server for server in state.servers if server.up]
+    down = [server for server in state.servers if not server.up]
+    count = f"{len(up)} of {len(state.servers)} up"
+    if not down:
+        return passed(count)
+    if view.expect_no_apiserver and not up:
+        return passed(f"{count}, none is expected yet")
+    verdict = warned if up else failed
+    return verdict(count, cause=_why(down), hint=_what_next(down))
+
+
+@CHECKS.overall("backend.any", "At least one backend is up")
+def any_backend(view: View) -> Verdict:
+    if view.expect_no_apiserver:
+        return skipped("no apiserver is expected yet")
+    states = [facts.proxy_state for facts in view.survey.facts.values() if facts.proxy_state]
+    up = {(server.listener, server.name) for state in states for server in state.servers if server.up}
+    if up:
+        return passed(f"{len(up)} up")
+    return failed("no node sees any backend up", hint="are the apiservers running, and reachable from the nodes?")
+
+
+def _why(down: list[Server]) -> str:
+    return "; ".join(
+        f"{server.name} {server.status}: {server.detail or server.check}"
+        + (f" (status {server.code})" if server.code else "")
+        for server in down
+    )
+
+
+def _what_next(down: list[Server]) -> str | None:
+    if any(server.unauthorized for server in down):
+        return "the apiservers want a login for /readyz (anonymous-auth=false): set HEALTH_CHECK=tcp in environment.sh"
+    return None

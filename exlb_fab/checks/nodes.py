@@ -1,0 +1,116 @@
+"""Is each node what it should be: reachable, installed, running, listening, unchanged?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, warned
+from exlb_fab.cluster import Node
+from exlb_fab.facts import Facts
+from exlb_fab.platforms import KEEPALIVED_UNIT
+
+CHECKS = Register()
+
+
+def _reachable(view: View) -> Iterator[Verdict]:
+    for node in view.cluster.nodes:
+        if node in view.survey.facts:
+            verdict = passed("yes")
+        else:
+            error = view.survey.errors[node]
+            verdict = failed(error.message, hint=error.hint)
+        yield replace(verdict, check="node.ssh", node=node)
+
+
+CHECKS.append(Check("node.ssh", "Every node answers over SSH", _reachable))
+
+
+@CHECKS.per_node("node.packages", "The proxy and keepalived are installed")
+def installed(view: View, node: Node) -> Verdict:
+    facts = view.facts(node)
+    versions = {view.proxy.name: facts.proxy_version, "keepalived": facts.keepalived_version}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        return failed(f"{' and '.join(missing)} not installed", hint="exlb install")
+    return passed(", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+@CHECKS.overall("node.same-versions", "All nodes run the same versions")
+def same_versions(view: View) -> Verdict:
+    versions: dict[tuple[str, str], list[Node]] = {}
+    for node in view.answering:
+        facts = view.facts(node)
+        versions.setdefault((str(facts.proxy_version), str(facts.keepalived_version)), []).append(node)
+    if len(versions) <= 1:
+        return passed("the same versions on all nodes")
+    found = "; ".join(
+        f"{view.proxy.name} {proxy} and keepalived {keepalived} on {', '.join(map(str, nodes))}"
+        for (proxy, keepalived), nodes in versions.items()
+    )
+    return warned(f"versions differ: {found}")
+
+
+def _unit(facts: Facts, unit: str) -> Verdict:
+    found = facts.units[unit]
+    if not found.running:
+        cause = "\n".join(found.journal) or None
+        hint = "exlb install" if found.load == "not-found" else f"exlb restart {unit}"
+        return failed(f"{unit} is {found.active} ({found.sub})", cause=cause, hint=hint)
+    if not found.enabled:
+        return failed(f"{unit} runs, but is {found.file_state or 'not enabled'} at boot", hint="exlb install")
+    return passed("enabled")
+
+
+@CHECKS.per_node("node.proxy", "The proxy runs and is enabled at boot")
+def proxy_unit(view: View, node: Node) -> Verdict:
+    return _unit(view.facts(node), view.proxy.unit)
+
+
+@CHECKS.per_node("node.keepalived", "keepalived runs and is enabled at boot")
+def keepalived_unit(view: View, node: Node) -> Verdict:
+    return _unit(view.facts(node), KEEPALIVED_UNIT)
+
+
+@CHECKS.per_node("node.ports", "The proxy listens on its ports")
+def listening(view: View, node: Node) -> Verdict:
+    cluster, facts = view.cluster, view.facts(node)
+    wanted = [listener.port for listener in cluster.listeners] + [cluster.stats.port]
+    owners = {port: {s.process for s in facts.sockets if s.port == port} for port in wanted}
+    closed = [str(port) for port, processes in owners.items() if not processes]
+    if closed:
+        return failed(f"nobody listens on {' and '.join(closed)}", hint=f"exlb restart {view.proxy.unit}")
+    foreign = [
+        (port, found) for port, processes in owners.items() for found in processes if found != view.proxy.process
+    ]
+    if foreign:
+        port, process = foreign[0]
+        return failed(f"{process or 'another process'} listens on {port}", hint="stop it, or choose another port")
+    return passed(" ".join(map(str, wanted)))
+
+
+@CHECKS.per_node("node.files", "The active files are the rendered ones")
+def same_files(view: View, node: Node) -> Verdict:
+    facts = view.facts(node)
+    differ = []
+    for file in view.desired[node]:
+        found = facts.files[file.path]
+        if found.absent:
+            differ.append(f"{file.path} is missing")
+        elif found.sha256 != file.sha256:
+            differ.append(f"{file.path} differs")
+    if differ:
+        return failed(", ".join(differ), hint="exlb push-config --dry-run shows the difference")
+    return passed("same")
+
+
+@CHECKS.per_node("node.running", "The proxy runs the configuration of its file")
+def running_configuration(view: View, node: Node) -> Verdict:
+    facts = view.facts(node)
+    wanted = next(file.digest for file in view.desired[node] if file.kind == "proxy")
+    if facts.proxy_state is None:
+        return failed("its admin socket does not answer", cause=facts.proxy_silence or None, hint="exlb push-config")
+    if facts.proxy_state.digest != wanted:
+        found = facts.proxy_state.digest or "no configuration of exlb"
+        return failed(f"runs {found}, not {wanted}", hint="exlb push-config")
+    return passed("yes")

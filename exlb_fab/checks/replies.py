@@ -1,0 +1,24 @@
+"""What the reply to an HTTPS request says about the entrance."""
+
+from __future__ import annotations
+
+from exlb_fab.checks.base import Verdict, View, failed, passed
+from exlb_fab.facts import Reply
+
+SERVER_ERROR = 500
+
+
+def served(view: View, url: str, reply: Reply, where: str) -> Verdict:
+    """Judge a reply: any answer below 500 came from an apiserver, also one that wants a login first."""
+    if reply.code is not None and reply.code < SERVER_ERROR:
+        return passed(f"{reply.code}")
+    if view.expect_no_apiserver and reply.accepted:
+        return passed("accepts, no apiserver behind it yet")
+    if reply.code is not None:
+        return failed(
+            f"{url} {where}: status {reply.code}: the apiserver is not ready", hint="kubectl get --raw /readyz?verbose"
+        )
+    if reply.accepted:
+        cause = f"{view.proxy.name} takes the connection and has no apiserver to give it to: {reply.error}"
+        return failed(f"{url} {where}: not served", cause=cause, hint="see the table of backends")
+    return failed(f"{url} {where}: not served", cause=reply.error, hint=f"exlb restart {view.proxy.unit}")

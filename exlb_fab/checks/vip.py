@@ -1,0 +1,58 @@
+"""Is the VIP where it should be, and is a client that connects to it served?"""
+
+from __future__ import annotations
+
+from exlb_fab import vrrp
+from exlb_fab.checks.base import Register, Verdict, View, failed, passed
+from exlb_fab.checks.replies import served
+from exlb_fab.cluster import Node
+from exlb_fab.facts import vip_url
+
+CHECKS = Register()
+
+
+@CHECKS.overall("vip.single-holder", "Exactly one node holds the VIP")
+def single_holder(view: View) -> Verdict:
+    vip = view.cluster.vip
+    holders = view.survey.holders(vip.address)
+    match holders:
+        case [node]:
+            return passed(f"{vip} is on {node}")
+        case []:
+            return failed(
+                f"no node holds {vip}", cause=_why_nobody(view), hint="exlb exec -- journalctl -u keepalived -n 20"
+            )
+        case _:
+            return failed(
+                f"split brain: {', '.join(map(str, holders))} all hold {vip}",
+                cause="they do not hear each other's adverts",
+                hint="exlb push-config --dry-run shows which files differ; a firewall may block protocol 112",
+            )
+
+
+def _why_nobody(view: View) -> str | None:
+    stopped = [str(node) for node in view.answering if not view.facts(node).units["keepalived"].running]
+    if len(stopped) == len(view.answering):
+        return "keepalived runs on no node"
+    return f"keepalived does not run on {', '.join(stopped)}" if stopped else None
+
+
+@CHECKS.per_node("vip.role", "Who holds the VIP")
+def role(view: View, node: Node) -> Verdict:
+    configured = vrrp.roles([each.name for each in view.cluster.nodes])[node.name].lower()
+    holds = view.facts(node).holds(view.cluster.vip.address)
+    return passed(f"{configured}, holds the VIP" if holds else configured)
+
+
+@CHECKS.per_node("vip.ping", "The VIP answers ping")
+def ping(view: View, node: Node) -> Verdict:
+    vip = str(view.cluster.vip)
+    if view.facts(node).pings.get(vip):
+        return passed("answers")
+    return failed(f"{vip} does not answer ping from {node}", hint="exlb exec -- ip -o addr show")
+
+
+@CHECKS.per_node("vip.request", "An HTTPS request through the VIP reaches an apiserver")
+def request(view: View, node: Node) -> Verdict:
+    url = vip_url(view.cluster)
+    return served(view, url, view.facts(node).replies[url], f"from {node}")

@@ -1,0 +1,197 @@
+"""The commands, as Typer sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exlb_fab import __version__
+from exlb_fab.cli import lab
+from exlb_fab.cli.common import Common, run, with_common
+from exlb_fab.commands.config import config
+from exlb_fab.commands.deploy import DeployOptions, deploy
+from exlb_fab.commands.execute import ExecOptions, execute
+from exlb_fab.commands.install import InstallOptions, install
+from exlb_fab.commands.push_config import PushOptions, push_config
+from exlb_fab.commands.render import RenderOptions, render
+from exlb_fab.commands.restart import RestartOptions, restart
+from exlb_fab.commands.verify import VerifyOptions, verify
+from exlb_fab.platforms import KEEPALIVED_UNIT
+from exlb_fab.proxies import PROXIES
+
+CHANGE = "Change the nodes"
+LOOK = "Look"
+REHEARSE = "Rehearse"
+UNITS = " | ".join((*(proxy.unit for proxy in PROXIES.values()), KEEPALIVED_UNIT))
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Deploy and operate a highly available entrance to a Kubernetes control plane.",
+)
+app.add_typer(lab.app, name="lab", rich_help_panel=REHEARSE)
+
+TemplateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--template-dir", metavar="DIR", exists=True, file_okay=False, help="Templates that replace exlb's by name."
+    ),
+]
+SkipUnreachable = Annotated[
+    bool, typer.Option("--skip-unreachable", help="Go on without nodes that cannot be reached.")
+]
+ExpectNoApiserver = Annotated[
+    bool,
+    typer.Option("--expect-no-apiserver", help="Before `kubeadm init`: the entrance stands, no backend lives yet."),
+]
+LockWait = Annotated[
+    int, typer.Option("--lock-wait", min=0, metavar="SECONDS", help="How long to wait for another package manager.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"exlb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Deploy and operate a highly available entrance to a Kubernetes control plane."""
+    del version
+
+
+@app.command("deploy", rich_help_panel=CHANGE)
+@with_common
+def deploy_command(
+    ctx: typer.Context,
+    common: Common,
+    template_dir: TemplateDir = None,
+    expect_no_apiserver: ExpectNoApiserver = False,
+) -> None:
+    """Install, push the configuration, verify.
+
+    Example: exlb deploy
+    """
+    options = DeployOptions(
+        InstallOptions(common.globs, common.timeout),
+        PushOptions(common.globs, templates=template_dir),
+        VerifyOptions(common.globs, expect_no_apiserver, template_dir),
+    )
+    run(ctx, common, lambda cluster, fleet: deploy(cluster, options, fleet))
+
+
+@app.command("install", rich_help_panel=CHANGE)
+@with_common
+def install_command(ctx: typer.Context, common: Common, lock_wait: LockWait = 120) -> None:
+    """Install the proxy, keepalived and their tools by each node's own package manager.
+
+    Example: exlb install --nodes 'lb*'
+    """
+    options = InstallOptions(common.globs, common.timeout, lock_wait)
+    run(ctx, common, lambda cluster, fleet: install(cluster, options, fleet))
+
+
+@app.command("push-config", rich_help_panel=CHANGE)
+@with_common
+def push_config_command(
+    ctx: typer.Context,
+    common: Common,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and the differences; touch nothing.")
+    ] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="With --dry-run: exit 6 when changes are pending.")
+    ] = False,
+    skip_unreachable: SkipUnreachable = False,
+    template_dir: TemplateDir = None,
+) -> None:
+    """Render, validate on every node and push the configuration, backups first.
+
+    Example: exlb push-config --dry-run
+    """
+    options = PushOptions(common.globs, dry_run, exit_code, skip_unreachable, template_dir)
+    run(ctx, common, lambda cluster, fleet: push_config(cluster, options, fleet))
+
+
+@app.command("restart", rich_help_panel=CHANGE)
+@with_common
+def restart_command(
+    ctx: typer.Context,
+    common: Common,
+    unit: Annotated[str | None, typer.Argument(help=f"{UNITS}; both without.", metavar="[UNIT]")] = None,
+    skip_unreachable: SkipUnreachable = False,
+) -> None:
+    """Restart units one node at a time, the holder of the VIP last.
+
+    Example: exlb restart keepalived
+    """
+    options = RestartOptions(unit, common.globs, skip_unreachable)
+    run(ctx, common, lambda cluster, fleet: restart(cluster, options, fleet))
+
+
+@app.command("verify", rich_help_panel=LOOK)
+@with_common
+def verify_command(
+    ctx: typer.Context,
+    common: Common,
+    expect_no_apiserver: ExpectNoApiserver = False,
+    template_dir: TemplateDir = None,
+) -> None:
+    """Check every node, the VIP and the backends; green only if clients are served.
+
+    Example: exlb verify -o json
+    """
+    options = VerifyOptions(common.globs, expect_no_apiserver, template_dir)
+    run(ctx, common, lambda cluster, fleet: verify(cluster, options, fleet))
+
+
+@app.command("exec", rich_help_panel=CHANGE, context_settings={"ignore_unknown_options": False})
+@with_common
+def exec_command(
+    ctx: typer.Context,
+    common: Common,
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its words.")],
+    sudo: Annotated[bool, typer.Option("--sudo", help="Run it as root.")] = False,
+) -> None:
+    """Run a command on every node; the worst exit status is the answer.
+
+    Example: exlb exec --sudo -- journalctl -u keepalived -n 20
+    """
+    options = ExecOptions(tuple(command), common.globs, sudo, common.timeout)
+    run(ctx, common, lambda cluster, fleet: execute(cluster, options, fleet))
+
+
+@app.command("render", rich_help_panel=LOOK)
+@with_common
+def render_command(
+    ctx: typer.Context,
+    common: Common,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write the files to DIR/NODE/PATH instead.")
+    ] = None,
+    template_dir: TemplateDir = None,
+) -> None:
+    """Show the files of every node; no node is contacted.
+
+    Example: exlb render --out /tmp/rendered
+    """
+    options = RenderOptions(common.globs, out, template_dir)
+    run(ctx, common, lambda cluster, _: render(cluster, options))
+
+
+@app.command("config", rich_help_panel=LOOK)
+@with_common
+def config_command(ctx: typer.Context, common: Common) -> None:
+    """Show what was understood of the environment file, secrets masked.
+
+    Example: exlb config -e /opt/k8s/bin/environment.sh
+    """
+    run(ctx, common, lambda cluster, _: config(cluster))

@@ -1,0 +1,150 @@
+"""What all commands have in common: their flags, and the one way in which a command is run."""
+
+from __future__ import annotations
+
+import getpass
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import typer
+
+from exlb_fab import cluster as clusters
+from exlb_fab import environment
+from exlb_fab.cli.interrupt import Interrupt
+from exlb_fab.cluster import Cluster
+from exlb_fab.commands.base import Report
+from exlb_fab.errors import EXIT_INTERRUPTED, ExlbError, UsageError
+from exlb_fab.events import Emit, Event
+from exlb_fab.fleet import Fleet
+from exlb_fab.remote import Connect
+from exlb_fab.report import Screen, answer
+
+PARALLEL_DEFAULT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The flags of every command; the annotations are what Typer reads."""
+
+    env: Annotated[
+        Path | None,
+        typer.Option("--env", "-e", metavar="FILE", help="Environment file; else $EXLB_ENV, else ./environment.sh."),
+    ] = None
+    nodes: Annotated[
+        list[str] | None,
+        typer.Option("--nodes", "-n", metavar="GLOB", help="Only these nodes, by name or address; may be repeated."),
+    ] = None
+    parallel: Annotated[
+        int, typer.Option("--parallel", min=1, help="How many nodes are worked on at once, where order is free.")
+    ] = PARALLEL_DEFAULT
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--output", "-o", help="What stdout gets: tables or JSON.")
+    ] = "table"
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on stderr, traffic included.")] = False
+    host_key_check: Annotated[
+        Literal["strict", "accept-new", "no"],
+        typer.Option("--host-key-check", help="What to do with a host key that known_hosts does not have."),
+    ] = "strict"
+    ask_sudo_pass: Annotated[
+        bool, typer.Option("--ask-sudo-pass", help="Ask once for the password that sudo wants on the nodes.")
+    ] = False
+    timeout: Annotated[
+        int, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long one program may run on a node.")
+    ] = 600
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        return tuple(glob for each in self.nodes or () for glob in each.split(",") if glob)
+
+
+class Connector(Protocol):
+    """Opens connections for one run; the tests hand in another than SSH."""
+
+    def __call__(self, cluster: Cluster, common: Common, emit: Emit) -> tuple[Connect, Callable[[], None]]: ...
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the common flags behind its own; it gets them as one `common`, and the Typer context first."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("ctx", "common")]
+    shared = inspect.signature(Common, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def wrapper(ctx: typer.Context, **values: Any) -> None:
+        common = Common(**{field.name: values.pop(field.name) for field in fields(Common)})
+        command(ctx, common, **values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
+    parameters += [parameter.replace(kind=keyword) for parameter in (*own, *shared)]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Report]) -> None:
+    """Read the environment file, carry one command out, print its report, and exit as the report says."""
+    screen = Screen(verbose=common.verbose)
+    try:
+        raise typer.Exit(_run(ctx, common, work, screen))
+    except ExlbError as error:
+        screen.error(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Report], screen: Screen) -> int:
+    cluster = clusters.load(environment.find(common.env, os.environ, Path.cwd()))
+    for warning in cluster.warnings:
+        screen.emit(Event("warning", f"warning: {warning}"))
+    connector: Connector = ctx.obj or _over_ssh
+    connect, close = connector(cluster, common, screen.emit)
+    stop = threading.Event()
+    with Interrupt(stop, screen.emit):
+        try:
+            with Fleet(connect, screen.emit, stop, common.parallel) as fleet:
+                report = work(cluster, fleet)
+        finally:
+            close()
+    show(screen, common.output, report)
+    return EXIT_INTERRUPTED if stop.is_set() else report.exit_code
+
+
+def show(screen: Screen, output: str, report: Report) -> None:
+    """Print a report on stdout."""
+    if output == "json":
+        screen.json(report.model_dump_json(indent=2))
+    else:
+        screen.stdout.print(answer(report))
+
+
+def _over_ssh(cluster: Cluster, common: Common, emit: Emit) -> tuple[Connect, Callable[[], None]]:
+    # Fabric takes a fifth of a second to import, which `exlb --help` and `exlb render` need not wait for.
+    from exlb_fab.ssh import SshConnector, SshOptions
+
+    password = _ask("sudo password on the nodes") if common.ask_sudo_pass else None
+    options = SshOptions(
+        host_key_check=common.host_key_check,
+        sudo_password=password,
+        ask=_ask if sys.stdin.isatty() else None,
+    )
+    made = SshConnector(cluster.ssh, options, emit)
+
+    def close() -> None:
+        made.close()
+        emit(Event("detail", f"traffic: {made.traffic}"))
+
+    return made, close
+
+
+def _ask(prompt: str) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError(f"there is no terminal to ask for: {prompt}")
+    return getpass.getpass(f"{prompt}: ")

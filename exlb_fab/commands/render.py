@@ -1,0 +1,72 @@
+"""render: the files of every node, without contacting any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from exlb_fab import rendering
+from exlb_fab.cluster import Cluster
+from exlb_fab.commands.base import Report, select
+from exlb_fab.errors import ExlbError
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """`out` is the directory to write to: NODE/PATH below it; None only shows."""
+
+    nodes: tuple[str, ...] = ()
+    out: Path | None = None
+    templates: Path | None = None
+
+
+class RenderedFile(BaseModel):
+    """One file of one node; `text` is masked, `written` is where the true one went."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    path: str
+    mode: str
+    sha256: str
+    text: str
+    written: str | None
+
+
+class RenderReport(Report):
+    """The files of the chosen nodes."""
+
+    files: tuple[RenderedFile, ...]
+
+
+def render(cluster: Cluster, options: RenderOptions) -> RenderReport:
+    """Render the files of every node. Raises ExlbError where `out` cannot be written."""
+    templates = rendering.Templates(options.templates)
+    return RenderReport(
+        files=tuple(
+            RenderedFile(
+                node=node.name,
+                path=file.path,
+                mode=f"{file.mode:04o}",
+                sha256=file.sha256,
+                text=file.mask(file.text),
+                written=_write(options.out / node.name, file) if options.out else None,
+            )
+            for node in select(cluster, options.nodes)
+            for file in rendering.render(cluster, node, templates)
+        )
+    )
+
+
+def _write(directory: Path, file: rendering.File) -> str:
+    target = directory / file.path.lstrip("/")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch(mode=file.mode)
+        target.chmod(file.mode)
+        target.write_text(file.text, encoding="utf-8")
+    except OSError as error:
+        raise ExlbError(f"cannot write {target}: {error.strerror}", hint="--out DIR names another directory") from error
+    return str(target)

@@ -1,0 +1,358 @@
+"""What one probe of a node found: the questions to ask, and pure parsers of the answers.
+
+`node/probe.sh` answers a list of questions in one exec. A question is words with single blanks between them; an
+answer is text and an exit status. Every parser raises FactsError with the first line that it does not understand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
+
+from exlb_fab.cluster import Cluster, Node
+from exlb_fab.errors import ExlbError, FactsError
+from exlb_fab.platforms import (
+    KEEPALIVED_PACKAGE,
+    KEEPALIVED_PATH,
+    KEEPALIVED_UNIT,
+    PROGRAMS,
+    Platform,
+    Version,
+    parse_version,
+)
+from exlb_fab.platforms import platform as platform_of
+from exlb_fab.proxies import Proxy, ProxyState
+
+END_MARK = "exlb-probe-end"
+
+# What curl ends with when the connection was taken and TLS then failed. Source: curl(1), "EXIT CODES".
+_CURL_ACCEPTED = (35, 52, 56)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a node said to one question."""
+
+    text: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """The operating system of a node."""
+
+    name: str
+    host: str
+    container: str | None
+    user_id: int
+    families: tuple[str, ...]
+    managers: tuple[str, ...]
+
+    @property
+    def platform(self) -> Platform | None:
+        return platform_of(self.families, self.managers)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One systemd unit: `load` and `active` in systemd's own words, and the journal's end where it does not run."""
+
+    load: str
+    active: str
+    sub: str
+    file_state: str
+    journal: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        return self.active in ("active", "reloading")
+
+    @property
+    def enabled(self) -> bool:
+        return self.file_state in ("enabled", "enabled-runtime", "static", "generated", "alias")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address on one interface."""
+
+    interface: str
+    address: IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """One listening TCP socket; `address` is None where it listens on all of them."""
+
+    address: str | None
+    port: int
+    process: str | None
+
+    def covers(self, address: str, port: int) -> bool:
+        return self.port == port and (self.address is None or self.address == address or address == "0.0.0.0")  # noqa: S104
+
+
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """What is at a path: nothing, a regular file (`sha256` is set), or something else (`kind` says what)."""
+
+    kind: str
+    mode: int = 0
+    owner: str = ""
+    sha256: str | None = None
+
+    @property
+    def absent(self) -> bool:
+        return self.kind == "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a node fared as a client of a URL: the HTTP status, or why there was none.
+
+    `accepted` tells that something took the connection, even if no TLS server was behind it.
+    """
+
+    code: int | None
+    error: str
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that one probe of one node found; what was not asked is empty."""
+
+    system: System | None = None
+    programs: frozenset[str] = frozenset()
+    packages: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, Unit] = field(default_factory=dict)
+    proxy_version: Version | None = None
+    keepalived_version: Version | None = None
+    addresses: tuple[Address, ...] = ()
+    sockets: tuple[Socket, ...] = ()
+    files: Mapping[str, FileFact] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    proxy_state: ProxyState | None = None
+    proxy_silence: str = ""
+    pings: Mapping[str, bool] = field(default_factory=dict)
+    replies: Mapping[str, Reply] = field(default_factory=dict)
+
+    def holds(self, address: IPv4Address) -> bool:
+        """Tell whether the node has the address on an interface. Addresses are compared, never their text."""
+        return any(each.address.ip == address for each in self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One probe of all nodes: facts of those that answered, the error of those that did not."""
+
+    facts: Mapping[Node, Facts]
+    errors: Mapping[Node, ExlbError]
+
+    def holders(self, address: IPv4Address) -> tuple[Node, ...]:
+        return tuple(node for node, facts in self.facts.items() if facts.holds(address))
+
+
+def vip_url(cluster: Cluster) -> str:
+    return f"https://{cluster.vip}:{cluster.apiserver_listener.port}/readyz"
+
+
+def node_url(cluster: Cluster, node: Node) -> str:
+    return f"https://{node.address}:{cluster.apiserver_listener.port}/readyz"
+
+
+def installation_questions(proxy: Proxy) -> list[str]:
+    """Return what `install` has to know: the system, the programs with their packages, the units."""
+    return [
+        "system",
+        " ".join(("programs", proxy.process, *PROGRAMS)),
+        " ".join(("packages", *proxy.packages, KEEPALIVED_PACKAGE)),
+        f"unit {proxy.unit}",
+        f"unit {KEEPALIVED_UNIT}",
+    ]
+
+
+def configuration_questions(proxy: Proxy) -> list[str]:
+    """Return what a push has to know of a node."""
+    return [
+        *installation_questions(proxy),
+        "proxy-version",
+        "keepalived-version",
+        "addresses",
+        "listeners",
+        *(f"file {path}" for path in (proxy.path, KEEPALIVED_PATH)),
+        "proxy-state",
+    ]
+
+
+def service_questions(cluster: Cluster, node: Node) -> list[str]:
+    """Return what tells whether a client on the node is served."""
+    return [f"ping {cluster.vip}", f"request {vip_url(cluster)}", f"request {node_url(cluster, node)}"]
+
+
+def parse_answers(text: str) -> dict[str, Answer]:
+    """Return the answer to each question in the output of `node/probe.sh`.
+
+    Raises FactsError where the output does not end as it should: the probe was cut short.
+    """
+    answers: dict[str, Answer] = {}
+    question, lines, ended = "", list[str](), False
+    for line in text.splitlines():
+        match line[:2]:
+            case "@ ":
+                question, lines = line[2:], []
+            case "| ":
+                lines.append(line[2:])
+            case "= ":
+                answers[question] = Answer("\n".join(lines), int(line[2:]))
+            case _ if line == END_MARK:
+                ended = True
+            case _:
+                continue  # a profile that prints
+    if not ended:
+        raise FactsError(f"the probe ended early after {question or 'nothing'!r}: {text.strip()[-300:]!r}")
+    return answers
+
+
+def parse(text: str, proxy: Proxy) -> Facts:
+    """Turn the output of `node/probe.sh` into facts. Raises FactsError."""
+    answers = parse_answers(text)
+    words = {tuple(question.split()): answer for question, answer in answers.items()}
+
+    def text_of(*question: str) -> str:
+        return words[question].text if question in words else ""
+
+    def each(kind: str) -> Iterator[tuple[str, Answer]]:
+        return ((question[1], answer) for question, answer in words.items() if question[0] == kind)
+
+    state = words.get(("proxy-state",))
+    alive = state is not None and state.status == 0
+    return Facts(
+        system=parse_system(text_of("system")) if ("system",) in words else None,
+        programs=frozenset(next((a.text for q, a in words.items() if q[0] == "programs"), "").split()),
+        packages=parse_packages(next((a.text for q, a in words.items() if q[0] == "packages"), "")),
+        units={name: parse_unit(answer.text) for name, answer in each("unit")},
+        proxy_version=parse_version(text_of("proxy-version")),
+        keepalived_version=parse_version(text_of("keepalived-version")),
+        addresses=parse_addresses(text_of("addresses")),
+        sockets=parse_sockets(text_of("listeners")),
+        files={path: parse_file(answer.text) for path, answer in each("file")},
+        texts={path: answer.text + "\n" for path, answer in each("read") if answer.status == 0},
+        proxy_state=proxy.parse_state(state.text) if state and alive else None,
+        proxy_silence=state.text if state and not alive else "",
+        pings={address: answer.status == 0 for address, answer in each("ping")},
+        replies={url: parse_reply(answer) for url, answer in each("request")},
+    )
+
+
+def _assignments(text: str) -> list[tuple[str, str]]:
+    """Split `KEY=value` lines; raises FactsError on a line of another form."""
+    pairs = []
+    for line in text.splitlines():
+        key, mark, value = line.partition("=")
+        if mark:
+            pairs.append((key, value.strip().strip("'\"")))
+        elif line.strip() and not line.startswith("#"):
+            raise FactsError(f"expected KEY=value, not {line!r}")
+    return pairs
+
+
+def parse_system(text: str) -> System:
+    """Parse os-release and the lines that the probe adds to it."""
+    values = dict(_assignments(text))
+    try:
+        return System(
+            name=values.get("PRETTY_NAME") or values.get("ID", "unknown"),
+            host=values["HOST"],
+            container=values["CONTAINER"] if values["CONTAINER"] not in ("", "none") else None,
+            user_id=int(values["USER_ID"]),
+            families=(values.get("ID", ""), *values.get("ID_LIKE", "").split()),
+            managers=tuple(values["MANAGERS"].split()),
+        )
+    except (KeyError, ValueError) as error:
+        raise FactsError(f"the description of the system lacks {error}") from error
+
+
+def parse_packages(text: str) -> dict[str, str]:
+    """Parse `NAME VERSION` lines: the packages that are installed."""
+    packages = {}
+    for line in text.splitlines():
+        name, blank, version = line.partition(" ")
+        if not blank:
+            raise FactsError(f"expected NAME VERSION, not {line!r}")
+        packages[name] = version.strip()
+    return packages
+
+
+def parse_unit(text: str) -> Unit:
+    """Parse `systemctl show` and the journal lines behind it."""
+    pairs = _assignments(text)
+    values = dict(pairs)
+    return Unit(
+        load=values.get("LoadState", "unknown"),
+        active=values.get("ActiveState", "unknown"),
+        sub=values.get("SubState", "unknown"),
+        file_state=values.get("UnitFileState", ""),
+        journal=tuple(value for key, value in pairs if key == "Journal"),
+    )
+
+
+def parse_addresses(text: str) -> tuple[Address, ...]:
+    """Parse `ip -o addr show`, one line per address."""
+    addresses = []
+    for line in text.splitlines():
+        words = line.split()
+        try:
+            interface, family, value = words[1], words[2], words[3]
+            if family in ("inet", "inet6"):
+                addresses.append(Address(interface, ip_interface(value)))
+        except (IndexError, ValueError) as error:
+            raise FactsError(f"`ip -o addr show` said {line!r}") from error
+    return tuple(addresses)
+
+
+def parse_sockets(text: str) -> tuple[Socket, ...]:
+    """Parse `ss -Hltnp`, one line per listening socket."""
+    sockets = []
+    for line in text.splitlines():
+        words = line.split()
+        try:
+            host, _, port = words[3].rpartition(":")
+            host = host.partition("%")[0].strip("[]")
+            process = re.search(r'users:\(\("([^"]*)"', line)
+            address = None if host in ("*", "0.0.0.0", "::") else host  # noqa: S104 - what ss prints, not a bind
+            sockets.append(Socket(address, int(port), process[1] if process else None))
+        except (IndexError, ValueError) as error:
+            raise FactsError(f"`ss -Hltnp` said {line!r}") from error
+    return tuple(sockets)
+
+
+def parse_file(text: str) -> FileFact:
+    """Parse `absent` or `MODE OWNER:GROUP SHA256 KIND`."""
+    if text == "absent":
+        return FileFact("absent")
+    try:
+        mode, owner, digest, kind = text.split(" ", 3)
+        return FileFact(kind, int(mode, 8), owner, digest if digest != "-" else None)
+    except ValueError as error:
+        raise FactsError(f"expected MODE OWNER SHA256 KIND, not {text!r}") from error
+
+
+def parse_reply(answer: Answer) -> Reply:
+    """Parse curl's HTTP status; where it failed, its own words."""
+    lines = answer.text.splitlines() or [""]
+    code = lines[-1].strip()
+    if answer.status == 0 and code.isdigit() and int(code):
+        return Reply(int(code), "", accepted=True)
+    complaint = next((line for line in lines if line.startswith("curl:")), lines[0])
+    error = re.sub(r"^curl: \(\d+\) ", "", complaint) or f"curl ended with status {answer.status}"
+    return Reply(None, error, accepted=answer.status in _CURL_ACCEPTED)
+
+
+def missing_packages(proxy: Proxy, found: Platform, programs: Collection[str]) -> tuple[str, ...]:
+    """Return the packages that bring what a node lacks, the proxy's first, each once."""
+    own = () if proxy.process in programs else proxy.packages
+    others = (package for program, package in found.packages.items() if program not in programs)
+    return tuple(dict.fromkeys((*own, *others)))

@@ -1,0 +1,111 @@
+"""What the lab needs of this host, and running its programs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from exlb_fab.errors import LabError, LabUnavailable
+from exlb_fab.lab import cgroups
+
+# program or file -> Debian package
+_NEEDED = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "dpkg-scanpackages": "dpkg-dev",
+    "apt-get": "apt",
+    "ip": "iproute2",
+    "mount": "mount",
+    "umount": "mount",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+    "setsid": "util-linux",
+    "unshare": "util-linux",
+    "ssh": "openssh-client",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+}
+_SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+def require_host() -> None:
+    """Raise LabUnavailable, saying what to type, unless this host can run a lab."""
+    if not sys.platform.startswith("linux"):
+        raise LabUnavailable(
+            f"the lab needs Linux: its nodes are systemd containers, and this is {sys.platform}",
+            hint="run it in a Debian or Ubuntu virtual machine",
+        )
+    require_root()
+    if packages := missing_packages():
+        raise LabUnavailable(
+            f"the lab needs {', '.join(packages)}, which this host does not have",
+            hint=f"apt-get install -y {' '.join(packages)}",
+        )
+    hierarchies = cgroups.hierarchies()
+    if not hierarchies or not all(os.access(hierarchy, os.W_OK) for hierarchy in hierarchies):
+        raise LabUnavailable(
+            "the lab needs to make control groups, and /sys/fs/cgroup is not mounted or read-only here",
+            hint="run it on the host or in a virtual machine, not in a container",
+        )
+
+
+def require_root() -> None:
+    """Raise LabUnavailable, saying what to type, unless this process is root."""
+    if os.geteuid() != 0:
+        raise LabUnavailable("the lab needs root: it makes namespaces and mounts", hint="sudo exlb lab up")
+
+
+def missing_packages() -> tuple[str, ...]:
+    """Return the Debian packages to install before a lab can run, sorted."""
+    return tuple(sorted({package for needed, package in _NEEDED.items() if not _present(needed)}))
+
+
+def _present(needed: str) -> bool:
+    if needed.startswith("/"):
+        return Path(needed).exists()
+    return shutil.which(needed, path=search_path()) is not None
+
+
+def search_path() -> str:
+    """Return $PATH with the system's directories behind it: a user's PATH often lacks the sbin ones."""
+    given = os.environ.get("PATH", "").split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys([*filter(None, given), *_SYSTEM_PATH]))
+
+
+def program_environment(**extra: str) -> dict[str, str]:
+    """Return the environment for programs whose text is read: ours, in the C locale."""
+    return {**os.environ, "PATH": search_path(), "LC_ALL": "C.UTF-8", **extra}
+
+
+def run_program(
+    words: Sequence[str], *, text: str | None = None, limit_s: float = 60, failure: str | None = None
+) -> str:
+    """Run a program of this host and return its output.
+
+    `text` is its input. Raises LabError, saying `failure` and the program's own last line, unless it exits with 0.
+    """
+    try:
+        done = subprocess.run(
+            words,
+            input=text or "",
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            env=program_environment(),
+            close_fds=False,  # it may hold the lab's lock: see locks
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{failure or words[0]}: no end within {limit_s:.0f} s", hint=" ".join(words)) from None
+    except FileNotFoundError:
+        raise LabUnavailable(
+            f"{words[0]}: no such program on this host", hint="exlb lab up names the package"
+        ) from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise LabError(
+            f"{failure or ' '.join(words)}: {said[-1] if said else f'exit status {done.returncode}'}",
+            hint="exlb lab down, then exlb lab up",
+        )
+    return done.stdout

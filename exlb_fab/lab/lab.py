@@ -1,0 +1,436 @@
+"""The lab: real systemd machines on this host, in a network namespace of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from exlb_fab.errors import LabError
+from exlb_fab.lab import cgroups, disks, files, image, layout, machines, network, standins
+from exlb_fab.lab.furnish import furnish
+from exlb_fab.lab.host import program_environment, require_host, require_root, search_path
+from exlb_fab.lab.image import Image
+from exlb_fab.lab.launch import last_line
+from exlb_fab.lab.layout import LabLayout, LabNode, NodeLayout, lab_layout
+from exlb_fab.lab.locks import locked
+from exlb_fab.lab.waiting import until
+
+AnyNode = LabNode | str | int  # a node, its name or address, or its number from 1 on
+
+_LOCK_LIMIT_S = 180
+_SSH_LIMIT_S = 90
+_APISERVER_LIMIT_S = 20
+
+
+def ignore(_: str) -> None:
+    """Take a message of progress and do nothing with it."""
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """How one node is."""
+
+    name: str
+    address: str
+    state: str  # "running" or "off"
+    partitioned: bool
+    ssh: bool
+    apiserver: str  # a mode; "off" where it does not run
+
+    @property
+    def normal(self) -> bool:
+        """Tell whether the node is as `up` leaves it."""
+        return self.ssh and not self.partitioned and self.apiserver == "ok"
+
+
+@dataclass(frozen=True)
+class LabStatus:
+    """How one lab is."""
+
+    name: str
+    release: str
+    directory: Path
+    vip: str
+    nodes: tuple[NodeStatus, ...]
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a lab is made with; the first thing that `up` writes."""
+
+    nodes: int
+    release: str
+    image: str  # a directory
+
+    @classmethod
+    def read(cls, lab: LabLayout) -> Self | None:
+        """Return the description of a lab, None if there is no lab; raises LabError."""
+        try:
+            return cls(**json.loads(lab.description.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as problem:
+            raise LabError(f"{lab.description}: {problem}", hint=_command("down", lab.name)) from None
+
+
+class Lab:
+    """One lab that exists."""
+
+    def __init__(self, lab: LabLayout, description: _Description) -> None:
+        self._layout = lab
+        self._image = Image(Path(description.image))
+        self.name = lab.name
+        self.release = description.release
+        self.nodes: tuple[LabNode, ...] = layout.nodes(description.nodes)
+        self.directory = lab.directory
+        self.environment_file = lab.environment_file
+        self.vip = layout.VIP
+        self.gateway = str(layout.GATEWAY.ip)
+
+    @classmethod
+    def open(cls, name: str = "default") -> Self:
+        """Return the lab of that name; raises LabError if there is none."""
+        lab = lab_layout(name)
+        try:
+            description = _Description.read(lab)
+        except PermissionError:
+            raise LabError(f"the lab {name!r} is root's", hint="sudo exlb lab status") from None
+        if description is None or not lab.environment_file.exists():
+            raise LabError(f"there is no lab {name!r}", hint=_command("up", name))
+        return cls(lab, description)
+
+    @classmethod
+    def up(
+        cls,
+        name: str = "default",
+        nodes: int = 3,
+        release: str = "bookworm",
+        progress: Callable[[str], None] = ignore,
+    ) -> Self:
+        """Bring a lab to its normal state and return it, making what is missing of it.
+
+        Normal: every node runs, is plugged in, answers over SSH from the bastion, and its stand-in answers `ok`.
+        Raises LabUnavailable if this host cannot run a lab, LabError if the lab exists with other nodes.
+        """
+        require_host()
+        lab = lab_layout(name)
+        layout.nodes(nodes)
+        existing = _Description.read(lab)
+        if existing and (existing.nodes, existing.release) != (nodes, release):
+            raise LabError(
+                f"the lab {name!r} exists with {existing.nodes} nodes of {existing.release}, not {nodes} of {release}",
+                hint=_command("down", name),
+            )
+        built = Image(Path(existing.image)) if existing else image.ensure(release, progress)
+        if not built.present():
+            raise LabError(f"the image of the lab is gone: {built.directory}", hint=_command("down", name))
+        wanted = _Description(nodes=nodes, release=release, image=str(built.directory))
+        self = cls(lab, wanted)
+        with _at_work(lab):
+            if _Description.read(lab) not in (existing, wanted):
+                raise LabError(f"somebody else made another lab {name!r} meanwhile", hint=_command("status", name))
+            if existing is None:
+                _clear(lab)  # of what a `down` left that was killed
+            files.write(lab.description, json.dumps(asdict(wanted)))
+            progress(f"booting {', '.join(node.name for node in self.nodes)}")
+            network.ensure(lab)
+            furnish(lab, self.nodes, built)
+            self._bring_up(self.nodes, progress)
+        return self
+
+    def down(self) -> None:
+        """Remove the lab and all that belongs to it; the image cache stays."""
+        down(self.name)
+
+    # Nodes
+
+    def node(self, node: AnyNode) -> LabNode:
+        """Return a node by its name, address or number (from 1 on); raises LabError naming the nodes there are."""
+        for number, candidate in enumerate(self.nodes, start=1):
+            if node in (candidate, candidate.name, candidate.address, number, str(number)):
+                return candidate
+        names = ", ".join(candidate.name for candidate in self.nodes)
+        raise LabError(f"the lab {self.name!r} has no node {node}", hint=f"its nodes: {names}")
+
+    def status(self) -> LabStatus:
+        """Return how every node is, right now."""
+        require_root()
+        with ThreadPoolExecutor(max_workers=len(self.nodes)) as executor:
+            nodes = tuple(executor.map(self._node_status, self.nodes))
+        return LabStatus(self.name, self.release, self.directory, self.vip, nodes)
+
+    def _node_status(self, node: LabNode) -> NodeStatus:
+        place = self._layout.node(node)
+        leader = machines.leader(place) if network.is_up(self._layout) else None
+        if leader is None:
+            return NodeStatus(node.name, node.address, "off", partitioned=False, ssh=False, apiserver=standins.OFF)
+        return NodeStatus(
+            name=node.name,
+            address=node.address,
+            state="running",
+            partitioned=network.bridge_of(self._layout, leader) == layout.CUT_BRIDGE,
+            ssh=self._answers_ssh(node),
+            apiserver=standins.mode(place),
+        )
+
+    def poweroff(self, node: AnyNode) -> None:
+        """Have the node's systemd power it off, and wait until it is off; raises LabError at the limit."""
+        place = self._layout.node(self.node(node))
+        with _at_work(self._layout):
+            machines.power_off(place)
+            standins.stop(place)
+
+    def cut(self, node: AnyNode) -> None:
+        """Cut the node's power: all its processes are killed at once, its disk stays as it is."""
+        place = self._layout.node(self.node(node))
+        with _at_work(self._layout):
+            machines.cut_power(place)
+            standins.stop(place)
+
+    def boot(self, node: AnyNode) -> None:
+        """Bring the node to its normal state: running, plugged in, answering over SSH, its stand-in in mode `ok`."""
+        wanted = self.node(node)
+        self._require_namespace()
+        with _at_work(self._layout):
+            self._bring_up([wanted], ignore)
+
+    def partition(self, node: AnyNode) -> None:
+        """Cut the node off silently: its carrier stays, and nothing reaches it; raises LabError if it is off."""
+        self._plug(node, layout.CUT_BRIDGE)
+
+    def heal(self, node: AnyNode) -> None:
+        """End the node's partition, if there is one; raises LabError if the node is off."""
+        self._plug(node, layout.LAB_BRIDGE)
+
+    def _plug(self, node: AnyNode, bridge: str) -> None:
+        place = self._layout.node(self.node(node))
+        with _at_work(self._layout):
+            network.plug(self._layout, machines.require_leader(place), bridge)
+
+    def apiserver(self, node: AnyNode, mode: str) -> None:
+        """Have the node's stand-in answer in a mode, from the next request on; "off" ends it, any other starts it.
+
+        Raises LabError on a mode that there is not, and if the node is off.
+        """
+        standins.require_mode(mode)
+        place = self._layout.node(self.node(node))
+        with _at_work(self._layout):
+            leader = machines.require_leader(place)
+            if mode == standins.OFF:
+                standins.stop(place)
+            elif not standins.is_running(place):
+                standins.write_mode(place, "ok")
+                standins.start(place, leader)
+                # Asked from the node itself, which may be partitioned.
+                self._await_apiserver(place, Path(f"/proc/{leader}/ns/net"))
+            standins.write_mode(place, mode)
+
+    # Commands
+
+    def argv(self, command: Sequence[str]) -> list[str]:
+        """Return the words that run `command` on the bastion: in its network namespace, on this host's files."""
+        return ["nsenter", f"--net={self._layout.namespace_file}", "--", *command]
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables by which exlb finds the lab."""
+        return {"EXLB_ENV": str(self.environment_file)}
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        capture: bool = False,
+        input: bytes | None = None,  # noqa: A002 - as in subprocess.run
+        timeout: float | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command on the bastion and return how it ended, whatever its exit status.
+
+        `env` is added to this process's environment and the lab's variables. `timeout` is in seconds; beyond it the
+        command is killed and subprocess.TimeoutExpired raised. Raises LabError if the lab has no bastion (any more).
+        """
+        self._require_namespace()
+        return subprocess.run(
+            self.argv(command),
+            env=self.command_environment(env),
+            capture_output=capture,
+            input=input,
+            timeout=timeout,
+            check=False,
+        )
+
+    def popen(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a command on the bastion; `options` are those of subprocess.Popen."""
+        self._require_namespace()
+        return subprocess.Popen(self.argv(command), env=self.command_environment(env), **options)
+
+    def shell_in(
+        self,
+        node: AnyNode,
+        command: Sequence[str],
+        *,
+        capture: bool = True,
+        input: bytes | None = None,  # noqa: A002 - as in subprocess.run
+        timeout: float | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command as root inside the node, in all its namespaces, without SSH.
+
+        Returns how it ended, whatever its exit status. Raises LabError if the node is off.
+        """
+        words = machines.words_inside(self._layout.node(self.node(node)), command)
+        # An empty input, and not ours: a command on a node has nobody to ask.
+        return subprocess.run(words, capture_output=capture, input=input or b"", timeout=timeout, check=False)
+
+    def ssh_argv(self, node: AnyNode, command: Sequence[str] = (), *, user: str = "root") -> list[str]:
+        """Return the words of the ordinary ssh client on the bastion, trusting the lab's known_hosts alone."""
+        return self._ssh_argv(self.node(node), command, user=user, patience_s=10)
+
+    def _ssh_argv(self, node: LabNode, command: Sequence[str], *, user: str, patience_s: int) -> list[str]:
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": str(patience_s),
+            "GlobalKnownHostsFile": "/dev/null",
+            "IdentitiesOnly": "yes",
+            "StrictHostKeyChecking": "yes",
+            # ssh takes blanks as separators of several files.
+            "UserKnownHostsFile": f'"{self._layout.known_hosts}"',
+        }
+        words = ["ssh", "-F", "/dev/null", "-i", str(self._layout.key)]
+        for name, value in options.items():
+            words += ["-o", f"{name}={value}"]
+        return self.argv([*words, "-l", user, node.address, *(["--", *command] if command else [])])
+
+    def command_environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        # The exlb of this Python comes first: it is not on root's PATH as a rule.
+        path = os.pathsep.join([str(Path(sys.executable).parent), search_path()])
+        return {**os.environ, "PATH": path, **self.variables(), **(extra or {})}
+
+    def _require_namespace(self) -> None:
+        require_root()
+        if not network.is_up(self._layout):
+            raise LabError(f"the lab {self.name!r} has not run since this host started", hint=_command("up", self.name))
+
+    # Bringing nodes up
+
+    def _bring_up(self, nodes: Sequence[LabNode], progress: Callable[[str], None]) -> None:
+        """Bring nodes to their normal state, all at the same time; raises the first one's error when all have ended."""
+        stopping = threading.Event()
+        with ThreadPoolExecutor(max_workers=len(nodes)) as executor:
+            futures = {executor.submit(self._bring_up_node, node, stopping): node for node in nodes}
+            try:
+                for future in as_completed(futures):
+                    if future.exception() is None:
+                        progress(f"{futures[future]} answers")
+            except BaseException:
+                stopping.set()
+                raise
+        for future in futures:
+            future.result()
+
+    def _bring_up_node(self, node: LabNode, stopping: threading.Event) -> None:
+        place = self._layout.node(node)
+        leader = machines.start(self._layout, place, self._image)
+        standins.write_mode(place, "ok")
+        standins.start(place, leader)
+        network.plug(self._layout, leader, layout.LAB_BRIDGE)
+
+        def settled() -> str | None:
+            if stopping.is_set():
+                return "stopped"
+            if self._answers_ssh(node):
+                return "answers"
+            return None if machines.is_running(place) else "died"
+
+        match until(settled, limit_s=_SSH_LIMIT_S, every_s=0.1):
+            case "answers":
+                self._await_apiserver(place, self._layout.namespace_file)
+            case "died":
+                raise LabError(f"{node} died: {last_line(place.console_log)}", hint=f"less {place.console_log}")
+            case None:
+                raise LabError(
+                    f"{node} does not answer over SSH within {_SSH_LIMIT_S} s", hint=f"less {place.console_log}"
+                )
+
+    def _answers_ssh(self, node: LabNode) -> bool:
+        # While that file is there, only root may log in.
+        words = self._ssh_argv(node, ["test ! -e /run/nologin"], user="root", patience_s=2)
+        with suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, env=program_environment(), check=False
+            )
+            return done.returncode == 0
+        return False
+
+    def _await_apiserver(self, place: NodeLayout, namespace: Path) -> None:
+        """Wait until the stand-in answers over TLS, as seen from a network namespace; raises LabError."""
+        words = ["nsenter", f"--net={namespace}", "--", sys.executable, "-m", "exlb_fab.lab.probe"]
+        words += ["--port", str(layout.APISERVER_PORT), "--limit", str(_APISERVER_LIMIT_S)]
+        words += [place.node.address, str(place.apiserver_certificate)]
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, env=program_environment(), check=False
+        )
+        if done.returncode != 0:
+            raise LabError(
+                f"{place.node}: the kube-apiserver stand-in does not answer: {last_line(place.apiserver_log)}",
+                hint=f"less {place.apiserver_log}",
+            )
+
+
+def labs() -> tuple[str, ...]:
+    """Return the names of the labs that exist, half-made ones too, sorted."""
+    home = layout.home()
+    if not home.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in home.iterdir() if path.is_dir() and layout.is_lab_name(path.name)))
+
+
+def down(name: str = "default") -> None:
+    """Remove a lab and all that belongs to it, finished or half-made; nothing happens if there is none.
+
+    The image cache stays. Raises LabError if something of it resists.
+    """
+    require_root()
+    lab = lab_layout(name)
+    with _at_work(lab):
+        _clear(lab)
+        shutil.rmtree(lab.directory)
+    if lab.home == layout.DEFAULT_HOME:
+        with suppress(OSError):
+            lab.home.rmdir()
+
+
+def _clear(lab: LabLayout) -> None:
+    """Remove what there may be of a lab, the lock aside.
+
+    Nothing is looked up in records: all of it is found by the lab's name, whatever was killed while making it.
+    """
+    # First, so that nobody takes the rest for a lab; while there is a directory, `labs` names it.
+    lab.description.unlink(missing_ok=True)
+    cgroups.kill(lab.cgroup)
+    cgroups.remove(lab.cgroup)
+    network.remove(lab)
+    disks.unmount(lab)
+    for path in lab.directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != lab.lock:
+            path.unlink()
+
+
+def _at_work(lab: LabLayout) -> AbstractContextManager[None]:
+    return locked(lab.lock, what=f"the lab {lab.name!r}", limit_s=_LOCK_LIMIT_S)
+
+
+def _command(verb: str, name: str) -> str:
+    """Return the command line that does something to the lab of that name."""
+    return f"exlb lab {verb}" + ("" if name == "default" else f" --name {name}")

@@ -1,0 +1,197 @@
+"""Where everything of a lab is: names, addresses and paths, all derived from the lab's name.
+
+Nothing here touches the system. That every name follows from the lab's name is what lets `down` clean up after
+an `up` that was killed at any moment: it needs no record of what had been made.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from exlb_fab.errors import LabError
+
+RELEASES = ("bookworm", "bullseye", "trixie")
+NODES_MAXIMUM = 9
+
+GATEWAY = IPv4Interface("198.51.100.1/24")
+VIP = "198.51.100.100"
+VIP_PORT = 8443
+NODE_INTERFACE = "host0"  # systemd-nspawn calls it that
+LAB_BRIDGE = "br-lab"
+CUT_BRIDGE = "br-cut"  # nodes behind a silent partition
+DEFAULT_HOME = Path("/var/lib/exlb-lab")
+DEFAULT_CACHE = Path("/var/cache/exlb-lab")
+NAMESPACES = Path("/run/netns")  # where ip(8) looks for them
+REPOSITORY_IN_NODE = "/srv/repo"
+APISERVER_PORT = 6443
+APISERVER_MODES = ("ok", "unhealthy", "hung", "unauthorized")
+
+_NAME = re.compile(r"[a-z0-9-]{1,20}")
+
+
+@dataclass(frozen=True)
+class LabNode:
+    """One node of a lab; `str` of it is its name."""
+
+    name: str
+    address: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def is_lab_name(name: str) -> bool:
+    """Tell whether a lab can have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def lab_name(name: str) -> str:
+    """Return the name if it is one a lab can have; raises LabError."""
+    if not is_lab_name(name):
+        raise LabError(
+            f"{name!r} cannot be the name of a lab",
+            hint="use 1 to 20 of: small letters, digits, '-'",
+        )
+    return name
+
+
+def nodes(count: int) -> tuple[LabNode, ...]:
+    """Return the nodes lb1..lbN with their addresses; raises LabError on a count that a lab cannot have."""
+    if not 1 <= count <= NODES_MAXIMUM:
+        raise LabError(f"a lab has 1 to {NODES_MAXIMUM} nodes, not {count}", hint="exlb lab up --nodes 3")
+    return tuple(LabNode(f"lb{number}", str(GATEWAY.network[10 + number])) for number in range(1, count + 1))
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory that has one directory per lab."""
+    return Path(environ.get("EXLB_LAB_HOME") or DEFAULT_HOME).absolute()
+
+
+def cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory of the images."""
+    return Path(environ.get("EXLB_LAB_CACHE") or DEFAULT_CACHE).absolute()
+
+
+@dataclass(frozen=True)
+class NodeLayout:
+    """The paths and names of one node of a lab."""
+
+    node: LabNode
+    directory: Path  # apiserver-mode, console.log, the stand-in's certificate
+    disk: Path  # what the node has written: upper and work directory, mount point
+    machine: str
+    cgroup: str  # relative to every hierarchy
+    apiserver_cgroup: str
+
+    @property
+    def console_log(self) -> Path:
+        return self.directory / "console.log"
+
+    @property
+    def apiserver_log(self) -> Path:
+        return self.directory / "apiserver.log"
+
+    @property
+    def apiserver_mode(self) -> Path:
+        return self.directory / "apiserver-mode"
+
+    @property
+    def apiserver_certificate(self) -> Path:
+        return self.directory / "apiserver.crt"
+
+    @property
+    def apiserver_key(self) -> Path:
+        return self.directory / "apiserver.key"
+
+    @property
+    def upper(self) -> Path:
+        return self.disk / "upper"
+
+    @property
+    def host_public_key(self) -> Path:
+        return self.upper / "etc/ssh/ssh_host_ed25519_key.pub"
+
+    @property
+    def seeded(self) -> Path:
+        """The mark that the disk is complete; it lives and dies with it."""
+        return self.disk / "seeded"
+
+
+@dataclass(frozen=True)
+class LabLayout:
+    """The paths and names of one lab."""
+
+    name: str
+    home: Path
+
+    @property
+    def directory(self) -> Path:
+        return self.home / self.name
+
+    @property
+    def lock(self) -> Path:
+        return self.directory / "lock"
+
+    @property
+    def description(self) -> Path:
+        return self.directory / "lab.json"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.directory / "environment.sh"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.directory / "known_hosts"
+
+    @property
+    def key(self) -> Path:
+        return self.directory / "id_ed25519"
+
+    @property
+    def public_key(self) -> Path:
+        return self.directory / "id_ed25519.pub"
+
+    @property
+    def clerk_password(self) -> Path:
+        return self.directory / "clerk-password"
+
+    @property
+    def disks(self) -> Path:
+        return self.directory / "disks"
+
+    @property
+    def namespace(self) -> str:
+        return f"exlb-{self.name}"
+
+    @property
+    def namespace_file(self) -> Path:
+        return NAMESPACES / self.namespace
+
+    @property
+    def cgroup(self) -> str:
+        # The dot is in no lab's name: no lab's group can be taken for another's.
+        return f"exlb-lab.{self.name}"
+
+    def node(self, node: LabNode) -> NodeLayout:
+        """Return the paths and names of one node."""
+        return NodeLayout(
+            node=node,
+            directory=self.directory / "nodes" / node.name,
+            disk=self.disks / node.name,
+            machine=f"exlb-{self.name}-{node.name}",
+            cgroup=f"{self.cgroup}/{node.name}",
+            apiserver_cgroup=f"{self.cgroup}/{node.name}.apiserver",
+        )
+
+
+def lab_layout(name: str) -> LabLayout:
+    """Return the paths and names of the lab; raises LabError on a name that a lab cannot have."""
+    directory = home()
+    # mount(8) takes these three as syntax in the options of an overlay.
+    if set(str(directory)) & set(":,\\"):
+        raise LabError(f"{directory}: the lab's directory may have no ':', ',' or '\\' in it", hint="set EXLB_LAB_HOME")
+    return LabLayout(lab_name(name), directory)

@@ -1,0 +1,94 @@
+#!/bin/sh
+# Answers questions about this node, one per line of stdin, and changes nothing.
+#
+# For each: "@ QUESTION", its answer with "| " before every line, "= STATUS". At the end: "exlb-probe-end".
+# Sent after the functions of one proxy (haproxy.sh).
+set -u
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+
+system() {
+	cat /etc/os-release
+	printf 'HOST=%s\n' "$(uname -n)"
+	printf 'KERNEL=%s\n' "$(uname -r)"
+	printf 'CONTAINER=%s\n' "$(systemd-detect-virt -c 2>/dev/null)"
+	printf 'USER_ID=%s\n' "$(id -u)"
+	printf 'EPOCH=%s\n' "$(date +%s)"
+	managers=
+	for manager in apt-get dnf yum; do
+		if command -v "$manager" >/dev/null; then managers="$managers $manager"; fi
+	done
+	printf 'MANAGERS=%s\n' "${managers# }"
+}
+
+# packages NAME...: "NAME VERSION" for each that is installed, by the database that this distribution lives by.
+packages() {
+	# shellcheck source=/dev/null
+	case " $(. /etc/os-release && echo "$ID ${ID_LIKE-}") " in
+	*' debian '* | *' ubuntu '*)
+		dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' "$@" 2>/dev/null | sed -n 's/^installed //p'
+		;;
+	*)
+		for name in "$@"; do
+			if rpm -q --quiet "$name"; then rpm -q --qf '%{NAME} %{VERSION}-%{RELEASE}\n' "$name"; fi
+		done
+		;;
+	esac
+}
+
+# programs NAME...: those that are there.
+programs() {
+	for name in "$@"; do
+		if command -v "$name" >/dev/null; then echo "$name"; fi
+	done
+}
+
+# unit NAME: its properties; where it does not run, also the end of its journal.
+unit() {
+	systemctl show -p LoadState -p ActiveState -p SubState -p UnitFileState -p MainPID "$1.service"
+	if ! systemctl is-active -q "$1.service"; then
+		journalctl -u "$1.service" -n 5 --no-pager -o cat 2>/dev/null | sed 's/^/Journal=/'
+	fi
+}
+
+# file PATH: "absent", or "MODE OWNER:GROUP SHA256 KIND".
+file() {
+	if [ ! -e "$1" ] && [ ! -L "$1" ]; then
+		echo absent
+	elif [ -f "$1" ] && [ ! -L "$1" ]; then
+		sum=$(sha256sum <"$1") || return
+		printf '%s %s regular file\n' "$(stat -c '%a %U:%G' "$1")" "${sum%% *}"
+	else
+		printf '%s - %s\n' "$(stat -c '%a %U:%G' "$1")" "$(stat -c %F "$1")"
+	fi
+}
+
+ask() {
+	case $1 in
+	system) system ;;
+	packages) shift && packages "$@" ;;
+	programs) shift && programs "$@" ;;
+	unit) unit "$2" ;;
+	proxy-version) proxy_version ;;
+	keepalived-version) keepalived --version ;;
+	addresses) ip -o addr show ;;
+	listeners) ss -Hltnp ;;
+	file) file "$2" ;;
+	read) cat "$2" ;;
+	proxy-state) proxy_state ;;
+	ping) ping -c 1 -W 2 "$2" ;;
+	request) curl -ksS -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code}\n' "$2" ;;
+	*) echo "unknown question $1" && return 64 ;;
+	esac
+}
+
+while IFS= read -r question; do
+	# shellcheck disable=SC2086 # a question is words; none holds a blank or a sign that the shell would expand
+	answer=$(set -f && ask $question </dev/null 2>&1)
+	status=$?
+	printf '@ %s\n' "$question"
+	if [ -n "$answer" ]; then printf '%s\n' "$answer" | sed 's/^/| /'; fi
+	printf '= %s\n' "$status"
+done
+echo exlb-probe-end

@@ -1,0 +1,211 @@
+"""Desired files + what the nodes have -> a plan: what changes on each node, why, and in which order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from exlb_fab.cluster import Cluster, Node
+from exlb_fab.errors import EnvironmentFileError, ExlbError
+from exlb_fab.facts import Facts, FileFact, Survey
+from exlb_fab.platforms import KEEPALIVED_UNIT, can_validate
+from exlb_fab.proxies import PROXIES, Proxy
+from exlb_fab.rendering import File
+
+Action = Literal["none", "reload", "start", "restart"]
+ROOT = "root:root"
+
+
+class PlanError(ExlbError):
+    """A node is not fit for what is planned; nothing was changed anywhere."""
+
+
+class NodeContradictionError(EnvironmentFileError):
+    """The environment file says something that a node contradicts; nothing was changed anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One file that differs: `reason` is `missing`, `content`, or `mode or owner`."""
+
+    file: File
+    found: FileFact
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChange:
+    """What a unit needs, and why."""
+
+    unit: str
+    action: Action
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """What takes one node from what it has to what it should have."""
+
+    node: Node
+    changes: tuple[Change, ...]
+    proxy: UnitChange
+    keepalived: UnitChange
+
+    @property
+    def empty(self) -> bool:
+        return not self.changes and self.proxy.action == "none" and self.keepalived.action == "none"
+
+    def summary(self) -> str:
+        """Return the plan in one line for people."""
+        if self.empty:
+            return "no changes"
+        files = [f"write {change.file.path} ({change.reason})" for change in self.changes]
+        units = [f"{unit.action} {unit.unit} ({unit.why})" for unit in self.units if unit.action != "none"]
+        return ", ".join((*files, *units))
+
+    @property
+    def units(self) -> tuple[UnitChange, UnitChange]:
+        return (self.proxy, self.keepalived)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The nodes' plans in the order of the environment file, and the waves in which they are carried out."""
+
+    proxy: Proxy
+    nodes: tuple[NodePlan, ...]
+    waves: tuple[tuple[NodePlan, ...], ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.waves
+
+
+def plan(cluster: Cluster, desired: Mapping[Node, Sequence[File]], survey: Survey) -> Plan:
+    """Compare what is desired with what was found on the nodes that answered.
+
+    Raises NodeContradictionError or PlanError, with every reason, before anything is changed.
+    """
+    proxy = PROXIES[cluster.proxy]
+    chosen = {node: survey.facts[node] for node in desired}
+    _refuse_contradictions(cluster, chosen)
+    _refuse_unfit(cluster, proxy, chosen)
+    nodes = tuple(_node_plan(node, desired[node], chosen[node], proxy) for node in cluster.nodes if node in desired)
+    return Plan(proxy, nodes, waves([each for each in nodes if not each.empty], survey.holders(cluster.vip.address)))
+
+
+def restart(cluster: Cluster, nodes: Sequence[Node], units: Sequence[str], survey: Survey) -> Plan:
+    """Plan a restart of units on nodes, in the same order and with the same gates as a push."""
+    proxy = PROXIES[cluster.proxy]
+
+    def change(unit: str) -> UnitChange:
+        return UnitChange(unit, "restart", "asked for") if unit in units else UnitChange(unit, "none", "")
+
+    plans = tuple(NodePlan(node, (), change(proxy.unit), change(KEEPALIVED_UNIT)) for node in nodes)
+    return Plan(proxy, plans, waves(plans, survey.holders(cluster.vip.address)))
+
+
+def waves(changing: Sequence[NodePlan], holders: Sequence[Node]) -> tuple[tuple[NodePlan, ...], ...]:
+    """Return the order of a roll-out: one by one, who holds the VIP last; all at once where nobody holds it.
+
+    By what was observed, not by what is configured: a backup may be the holder today.
+    """
+    if not holders:
+        return (tuple(changing),) if changing else ()
+    return tuple((each,) for each in sorted(changing, key=lambda each: each.node in holders))
+
+
+def _node_plan(node: Node, files: Sequence[File], facts: Facts, proxy: Proxy) -> NodePlan:
+    changes = tuple(change for file in files if (change := _change(file, facts)))
+    by_kind = {file.kind: file for file in files}
+    return NodePlan(
+        node,
+        changes,
+        _proxy_change(by_kind["proxy"], changes, facts, proxy),
+        _unit_change(KEEPALIVED_UNIT, any(change.file.kind == "keepalived" for change in changes), facts),
+    )
+
+
+def _change(file: File, facts: Facts) -> Change | None:
+    found = facts.files[file.path]
+    if found.absent:
+        return Change(file, found, "missing")
+    if found.sha256 != file.sha256:
+        return Change(file, found, "content")
+    if (found.mode, found.owner) != (file.mode, ROOT):
+        return Change(file, found, "mode or owner")
+    return None
+
+
+def _unit_change(unit: str, file_changed: bool, facts: Facts) -> UnitChange:  # noqa: FBT001 - private
+    if not facts.units[unit].running:
+        return UnitChange(unit, "start", f"it is {facts.units[unit].active}")
+    if file_changed:
+        return UnitChange(unit, "reload", "its file changes")
+    return UnitChange(unit, "none", "")
+
+
+def _proxy_change(file: File, changes: Sequence[Change], facts: Facts, proxy: Proxy) -> UnitChange:
+    change = _unit_change(proxy.unit, any(each.file is file for each in changes), facts)
+    if change.action == "none" and (facts.proxy_state is None or facts.proxy_state.digest != file.digest):
+        return UnitChange(proxy.unit, "reload", "it runs another configuration than its file")
+    return change
+
+
+def _refuse_contradictions(cluster: Cluster, found: Mapping[Node, Facts]) -> None:
+    """Refuse an interface that is not there, and a VIP outside of its network: only the nodes can tell."""
+    faults = [fault for node, facts in found.items() if (fault := _interface_fault(cluster, node, facts))]
+    if faults:
+        raise NodeContradictionError("\n".join(faults), hint=f"correct VIP_IF or MASTER_VIP in {cluster.path}")
+
+
+def _interface_fault(cluster: Cluster, node: Node, facts: Facts) -> str | None:
+    interfaces = dict.fromkeys(each.interface for each in facts.addresses if each.interface != "lo")
+    if node.interface not in interfaces:
+        return f"{node}: VIP_IF={node.interface}: no such interface with an address; it has {', '.join(interfaces)}"
+    networks = [
+        each.address.network
+        for each in facts.addresses
+        if each.interface == node.interface and each.address.version == 4 and each.address.ip != cluster.vip.address
+    ]
+    if not any(cluster.vip.address in network for network in networks):
+        found = ", ".join(map(str, networks)) or "no IPv4 network"
+        return f"{node}: MASTER_VIP={cluster.vip} is outside of the network of {node.interface} ({found})"
+    return None
+
+
+def _refuse_unfit(cluster: Cluster, proxy: Proxy, found: Mapping[Node, Facts]) -> None:
+    """Refuse nodes without the programs, and ports that somebody else listens on."""
+    faults = [fault for node, facts in found.items() for fault in _unfit(cluster, proxy, node, facts)]
+    if faults:
+        missing = any(facts.proxy_version is None or facts.keepalived_version is None for facts in found.values())
+        raise PlanError("\n".join(faults), hint="exlb install" if missing else None)
+
+
+def _unfit(cluster: Cluster, proxy: Proxy, node: Node, facts: Facts) -> list[str]:
+    missing = [
+        name
+        for name, version in ((proxy.name, facts.proxy_version), ("keepalived", facts.keepalived_version))
+        if version is None
+    ]
+    if missing:
+        return [f"{node}: {' and '.join(missing)} not installed"]
+    faults = []
+    if facts.keepalived_version and not can_validate(facts.keepalived_version):
+        faults.append(
+            f"{node}: keepalived {facts.keepalived_version} cannot validate a configuration (-t came with 2.0.4), "
+            "and what is not validated on a node is not pushed to it"
+        )
+    wanted = [(listener.port, "0.0.0.0") for listener in cluster.listeners]  # noqa: S104 - what the proxy binds
+    wanted.append((cluster.stats.port, cluster.stats.bind))
+    for port, address in wanted:
+        taken = [
+            s for s in facts.sockets if s.port == port and s.process != proxy.process and _overlap(s.address, address)
+        ]
+        faults.extend(f"{node}: port {port} is taken by {socket.process or 'another process'}" for socket in taken[:1])
+    return faults
+
+
+def _overlap(found: str | None, wanted: str) -> bool:
+    return found is None or wanted == "0.0.0.0" or found == wanted  # noqa: S104 - compared, not bound

@@ -1,0 +1,12 @@
+"""The proxies that exlb can put behind a VIP, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from exlb_fab.proxies.base import Proxy, ProxyState, Server
+from exlb_fab.proxies.haproxy import HAPROXY
+
+__all__ = ["PROXIES", "Proxy", "ProxyState", "Server"]
+
+PROXIES: Mapping[str, Proxy] = {proxy.name: proxy for proxy in (HAPROXY,)}

@@ -1,0 +1,63 @@
+"""What a proxy has to tell about itself so that the rest of exlb need not know its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One backend server as the running proxy sees it."""
+
+    listener: str
+    name: str
+    address: str
+    status: str
+    check: str
+    code: int | None
+    detail: str
+
+    @property
+    def up(self) -> bool:
+        return self.status.startswith("UP") or self.status == "no check"
+
+    @property
+    def judged(self) -> bool:
+        """False until the first health check has ended: until then the status is a guess."""
+        return self.check not in ("", "INI")
+
+    @property
+    def unauthorized(self) -> bool:
+        return self.code == 401
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyState:
+    """What the admin socket of a running proxy says: which configuration runs, and its servers."""
+
+    digest: str | None
+    servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One kind of proxy: what to install, render and ask.
+
+    `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
+    proxy_state, proxy_digest. `quote` turns any text into one word of its configuration language.
+    `mask` hides the passwords in a configuration, ours or one found. `parse_state` raises FactsError on what it
+    does not understand.
+    """
+
+    name: str
+    unit: str
+    process: str
+    packages: tuple[str, ...]
+    path: str
+    template: str
+    admin_socket: str
+    program: str
+    quote: Callable[[str], str]
+    mask: Callable[[str], str]
+    parse_state: Callable[[str], ProxyState]

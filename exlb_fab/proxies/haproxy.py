@@ -1,0 +1,68 @@
+"""haproxy: layer-4 listeners, and what its admin socket says of them."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+from exlb_fab.errors import FactsError
+from exlb_fab.proxies.base import Proxy, ProxyState, Server
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:/@+=-")
+_SECRET = re.compile(r"(\bstats\s+auth\s+[^\s:]+:)\S+")
+
+
+def quote(text: str) -> str:
+    r"""Return `text` as one word of haproxy.cfg.
+
+    Every byte that could mean something becomes `\xHH`, which all versions read, while quotes came with 1.6.
+    Source: haproxy configuration manual 2.2, "Quoting and escaping".
+    """
+    return "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in text.encode())
+
+
+def mask(text: str) -> str:
+    """Return configuration text without the passwords in it."""
+    return _SECRET.sub(r"\1********", text)
+
+
+def parse_state(text: str) -> ProxyState:
+    """Parse the answers to `show info` and `show stat` as `node/haproxy.sh` prints them, one after the other.
+
+    Raises FactsError where the statistics have no header line.
+    """
+    info, mark, statistics = text.partition("# pxname")
+    if not mark:
+        raise FactsError(f"haproxy's admin socket did not answer `show stat`: {text.strip()[:200] or 'no answer'}")
+    found = re.search(r"^description: exlb-([0-9a-f]+)$", info, re.MULTILINE)
+    rows = csv.DictReader(("pxname" + statistics).splitlines())
+    servers = tuple(_server(row) for row in rows if row.get("type") == "2")
+    return ProxyState(found[1] if found else None, servers)
+
+
+def _server(row: dict[str, str]) -> Server:
+    code = row.get("check_code") or ""
+    return Server(
+        listener=row["pxname"],
+        name=row["svname"],
+        address=row.get("addr") or "",
+        status=row["status"],
+        check=(row.get("check_status") or "").removeprefix("* "),
+        code=int(code) if code.isdigit() else None,
+        detail=row.get("last_chk") or row.get("check_desc") or "",
+    )
+
+
+HAPROXY = Proxy(
+    name="haproxy",
+    unit="haproxy",
+    process="haproxy",
+    packages=("haproxy",),
+    path="/etc/haproxy/haproxy.cfg",
+    template="haproxy.cfg.j2",
+    admin_socket="/run/haproxy-admin.sock",
+    program="haproxy.sh",
+    quote=quote,
+    mask=mask,
+    parse_state=parse_state,
+)

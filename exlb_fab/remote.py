@@ -1,0 +1,45 @@
+"""What the rest of exlb may ask of a node, whatever carries it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from exlb_fab.cluster import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that ended on a node."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """Return what it printed, stderr behind stdout."""
+        return "\n".join(part.rstrip("\n") for part in (self.stdout, self.stderr) if part.strip())
+
+
+class Remote(Protocol):
+    """One node, connected.
+
+    Both ways to run something raise UnreachableError when the connection is lost and RemoteError at the time limit.
+    """
+
+    def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
+        """Run a POSIX shell program as root, with positional parameters and `data` on its stdin.
+
+        Neither program nor data appears in the node's process list. Raises PrivilegeError where root is refused.
+        """
+
+    def execute(self, command: Sequence[str], *, sudo: bool, limit_seconds: float) -> Completed:
+        """Run one command line of the operator's."""
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+
+
+Connect = Callable[[Node], Remote]

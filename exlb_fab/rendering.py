@@ -1,0 +1,150 @@
+"""Cluster + node -> the files of that node. Pure but for reading the templates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+
+from exlb_fab import vrrp
+from exlb_fab.cluster import Cluster, Node
+from exlb_fab.errors import RenderError
+from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT, KILLALL
+from exlb_fab.proxies import PROXIES, Proxy
+
+DIGEST_LENGTH = 16
+_NO_DIGEST = "0" * DIGEST_LENGTH
+
+Kind = Literal["proxy", "keepalived"]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a node: where it goes, its text, its mode, and the unit that reads it.
+
+    `digest` is the hash that its own first line names; `mask` hides the passwords in it, or in another version of it.
+    """
+
+    path: str
+    text: str
+    mode: int
+    kind: Kind
+    unit: str
+    digest: str
+    mask: Callable[[str], str]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class Templates:
+    """The packaged templates, each of which a file of the same name in `directory` replaces."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        packaged = jinja2.FileSystemLoader(str(resources.files("exlb_fab").joinpath("templates")))
+        own = [jinja2.FileSystemLoader(directory)] if directory else []
+        self._environment = jinja2.Environment(  # noqa: S701 - configuration files, not HTML
+            loader=jinja2.ChoiceLoader([*own, packaged]),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+
+    def render(self, name: str, quote: Any, values: Mapping[str, object]) -> tuple[str, str]:
+        """Return the text of a template and the digest that it names.
+
+        The digest is taken of the text with zeros in its place, so that a file can carry its own. Raises RenderError
+        with the template's name and line.
+        """
+        environment = self._environment.overlay()
+        environment.filters = {**environment.filters, "quoted": quote}
+        environment.tests = {**environment.tests, "an_address": is_address}
+        try:
+            template = environment.get_template(name)
+            blank = template.render(**values, digest=_NO_DIGEST)
+            digest = hashlib.sha256(blank.encode()).hexdigest()[:DIGEST_LENGTH]
+            text = template.render(**values, digest=digest)
+        except jinja2.TemplateSyntaxError as error:
+            raise RenderError(f"{error.filename or name}:{error.lineno}: {error.message}") from error
+        except jinja2.TemplateError as error:
+            raise RenderError(f"template {name}: {error}") from error
+        return text, digest
+
+
+def render(cluster: Cluster, node: Node, templates: Templates) -> tuple[File, ...]:
+    """Return the files of `node`, the proxy's first.
+
+    Raises RenderError where a template is missing or wrong.
+    """
+    proxy = PROXIES[cluster.proxy]
+    return (_proxy_file(cluster, proxy, templates), _keepalived_file(cluster, node, proxy, templates))
+
+
+def _proxy_file(cluster: Cluster, proxy: Proxy, templates: Templates) -> File:
+    text, digest = templates.render(
+        proxy.template,
+        proxy.quote,
+        {"admin_socket": proxy.admin_socket, "stats": cluster.stats, "listeners": cluster.listeners},
+    )
+    return File(
+        path=proxy.path,
+        text=text,
+        mode=0o600 if cluster.stats.password else 0o644,
+        kind="proxy",
+        unit=proxy.unit,
+        digest=digest,
+        mask=proxy.mask,
+    )
+
+
+def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Templates) -> File:
+    names = [each.name for each in cluster.nodes]
+    text, digest = templates.render(
+        "keepalived.conf.j2",
+        str,
+        {
+            "node": node,
+            "role": vrrp.roles(names)[node.name],
+            "priority": vrrp.priorities(len(names))[names.index(node.name)],
+            "peers": [each for each in cluster.nodes if each != node],
+            "vrrp": cluster.vrrp,
+            "vip": f"{cluster.vip}/{cluster.vip.prefix}" if cluster.vip.prefix else str(cluster.vip),
+            "tracked": {
+                "name": proxy.name,
+                "command": f"{KILLALL} -0 {proxy.process}",
+                "weight": vrrp.CHECK_WEIGHT,
+            },
+        },
+    )
+    return File(
+        path=KEEPALIVED_PATH,
+        text=text,
+        mode=0o644,
+        kind="keepalived",
+        unit=KEEPALIVED_UNIT,
+        digest=digest,
+        mask=mask_keepalived,
+    )
+
+
+def is_address(host: str) -> bool:
+    """Tell whether `host` is an address, which needs no resolving."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def mask_keepalived(text: str) -> str:
+    """Return keepalived.conf text without the VRRP password in it."""
+    return re.sub(r"(\bauth_pass\s+)\S+", r"\1********", text)

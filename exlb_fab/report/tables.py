@@ -1,0 +1,198 @@
+"""One function per report: what a person reads. The sentences come with the reports; here they are only laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import singledispatch
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from exlb_fab.commands.base import NodeRow, Report
+from exlb_fab.commands.config import ConfigReport
+from exlb_fab.commands.deploy import DeployReport
+from exlb_fab.commands.execute import ExecReport
+from exlb_fab.commands.install import InstallReport
+from exlb_fab.commands.push_config import PushReport
+from exlb_fab.commands.render import RenderReport
+from exlb_fab.commands.restart import RestartReport
+from exlb_fab.commands.verify import VerdictRow, VerifyReport
+from exlb_fab.report.progress import colored_diff
+
+RESULT_STYLES = {
+    "changed": "green",
+    "unchanged": "dim",
+    "failed": "bold red",
+    "unreachable": "bold red",
+    "not started": "yellow",
+}
+STATUS_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+
+
+@singledispatch
+def answer(report: Report) -> RenderableType:
+    """Return what stands on stdout for a report."""
+    raise TypeError(f"no table for {type(report).__name__}")
+
+
+@answer.register
+def _install(report: InstallReport) -> RenderableType:
+    verdict = _sentence(report.nodes, "everything is installed", "installed")
+    return Group(_nodes_table("Install", report.nodes), verdict)
+
+
+@answer.register
+def _restart(report: RestartReport) -> RenderableType:
+    return Group(_nodes_table("Restart", report.nodes), _sentence(report.nodes, "nothing restarted", "restarted"))
+
+
+@answer.register
+def _push(report: PushReport) -> RenderableType:
+    if not report.dry_run:
+        table = _nodes_table("Push", report.nodes)
+        return Group(table, _sentence(report.nodes, "no changes", "the new configuration serves"))
+    diffs: list[RenderableType] = []
+    for each in report.diffs:
+        diffs.append(Text(f"{', '.join(each.nodes)}: {each.path}", "cyan"))
+        diffs.append(colored_diff(each.diff or each.reason))
+    words = "dry run: nothing was touched" if report.changes else "no changes"
+    return Group(*diffs, _nodes_table("Plan", report.nodes), Text(words, "bold"))
+
+
+@answer.register
+def _deploy(report: DeployReport) -> RenderableType:
+    parts = [part for part in (report.install, report.push, report.verify) if part is not None]
+    return Group(*(answer(part) for part in parts))
+
+
+@answer.register
+def _exec(report: ExecReport) -> RenderableType:
+    parts: list[RenderableType] = []
+    for row in report.nodes:
+        if row.status is None:
+            parts.append(Text(f">>> {row.node}: {row.error}", "bold red"))
+            if row.hint:
+                parts.append(Text(f"    next: {row.hint}"))
+            continue
+        style = "bold cyan" if row.status == 0 else "bold red"
+        parts.append(Text(f">>> {row.node}" + (f" (status {row.status})" if row.status else ""), style))
+        parts.extend(Text(text.rstrip("\n")) for text in (row.stdout, row.stderr) if text.strip())
+    return Group(*parts)
+
+
+@answer.register
+def _render(report: RenderReport) -> RenderableType:
+    parts: list[RenderableType] = []
+    for file in report.files:
+        heading = f">>> {file.node}:{file.path} (mode {file.mode})"
+        parts.append(Text(heading + (f" written to {file.written}" if file.written else ""), "bold cyan"))
+        if file.written is None:
+            parts.append(Text(file.text))
+    return Group(*parts)
+
+
+@answer.register
+def _config(report: ConfigReport) -> RenderableType:
+    table = _table(report.path, "variable", "value", "from")
+    for row in report.settings:
+        table.add_row(Text(row.name, "bold"), Text(row.value), Text(row.source, "dim"))
+    return table
+
+
+@answer.register
+def _verify(report: VerifyReport) -> RenderableType:
+    holders = ", ".join(report.holders) or "nobody"
+    parts: list[RenderableType] = [
+        _matrix("Nodes", report, "node"),
+        _matrix(f"VIP {report.vip}: held by {holders}", report, "vip"),
+        _backends_table(report),
+    ]
+    notable = [verdict for verdict in report.verdicts if verdict.status in ("fail", "warn")]
+    parts.extend(_finding(verdict) for verdict in notable)
+    parts.append(_verdict_line(report))
+    return Group(*parts)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _nodes_table(title: str, rows: Sequence[NodeRow]) -> Table:
+    table = _table(title, "node", "result", "what", "time")
+    for row in rows:
+        detail = row.detail + (f"\nnext: {row.hint}" if row.hint else "")
+        time = f"{row.seconds:.1f} s" if row.seconds else ""
+        table.add_row(Text(row.node, "cyan"), Text(row.result, RESULT_STYLES[row.result]), Text(detail), time)
+    return table
+
+
+def _sentence(rows: Iterable[NodeRow], unchanged: str, changed: str) -> Text:
+    results = [row.result for row in rows]
+    bad = [f"{results.count(kind)} {kind}" for kind in ("failed", "unreachable", "not started") if kind in results]
+    if bad:
+        return Text("; ".join((*bad, f"{len(results)} nodes in all")), "bold red")
+    return Text(changed if "changed" in results else unchanged, "bold green")
+
+
+def _matrix(title: str, report: VerifyReport, family: str) -> Table:
+    """Lay the verdicts of a family out: a row per node, a column per check."""
+    asked = [check.id for check in report.checks if check.id.startswith(f"{family}.")]
+    found = {(verdict.check, verdict.node): verdict for verdict in report.verdicts}
+    columns = [check for check in asked if (check, None) not in found]
+    table = _table(title, "node", *(check.partition(".")[2] for check in columns))
+    for node in report.nodes:
+        table.add_row(Text(node, "cyan"), *(_cell(found.get((check, node))) for check in columns))
+    return table
+
+
+def _cell(verdict: VerdictRow | None) -> Text:
+    if verdict is None:
+        return Text("-", "dim")
+    words = {"fail": "FAIL", "warn": f"warn: {verdict.text}"}.get(verdict.status, verdict.text)
+    return Text(words, STATUS_STYLES[verdict.status])
+
+
+def _backends_table(report: VerifyReport) -> Table:
+    table = _table("Backends, as the proxy of each node sees them", "listener", "backend", *report.nodes)
+    for row in report.backends:
+        backend = row.address if row.server in row.address else f"{row.server} {row.address}"
+        cells = (row.seen.get(node, "-") for node in report.nodes)
+        styled = (
+            Text(cell, "green" if cell.startswith("UP") else "bold red" if cell != "-" else "dim") for cell in cells
+        )
+        table.add_row(row.listener, Text(backend, "cyan"), *styled)
+    return table
+
+
+def _finding(verdict: VerdictRow) -> Text:
+    text = Text()
+    text.append("FAIL " if verdict.status == "fail" else "warn ", STATUS_STYLES[verdict.status])
+    text.append(f"{verdict.check}: ", "dim")
+    named = verdict.node and verdict.node not in verdict.text
+    text.append(f"{verdict.node}: {verdict.text}" if named else verdict.text)
+    for line in (verdict.cause or "").splitlines():
+        text.append(f"\n     {line}", "dim")
+    if verdict.hint:
+        text.append(f"\n     next: {verdict.hint}")
+    return text
+
+
+def _verdict_line(report: VerifyReport) -> Text:
+    counts = report.counts
+    numbers = ", ".join(f"{counts[status]} {status}" for status in ("pass", "warn", "fail", "skip") if counts[status])
+    if report.interrupted:
+        return Text(f"INTERRUPTED: no verdict ({numbers})", "bold yellow")
+    if report.green and report.expect_no_apiserver:
+        return Text(
+            f"GREEN: the entrance at {report.vip} stands, no apiserver is expected yet ({numbers})", "bold green"
+        )
+    if report.green:
+        return Text(f"GREEN: a client that connects to {report.vip} is served ({numbers})", "bold green")
+    return Text(f"RED: {counts['fail']} checks failed ({numbers})", "bold red")

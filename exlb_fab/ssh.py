@@ -1,0 +1,379 @@
+"""The only module that talks SSH: one connection per node, host keys checked, programs and data over stdin.
+
+Fabric reads the user's ssh configuration and opens connections and gateways; its defaults that do not suit an
+operator's tool are replaced here (docs/architecture.md, "SSH").
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import fabric
+import paramiko
+
+from exlb_fab.cluster import Node, SshSettings
+from exlb_fab.errors import (
+    AuthenticationError,
+    ExlbError,
+    HostKeyError,
+    PrivilegeError,
+    RemoteError,
+    UnreachableError,
+    UsageError,
+)
+from exlb_fab.events import Emit, Event
+from exlb_fab.remote import Completed
+
+HostKeyCheck = Literal["strict", "accept-new", "no"]
+
+KEEPALIVE_SECONDS = 10
+GRACE_SECONDS = 5
+CHUNK_BYTES = 32768
+STARTED = "exlb-started"
+# The login shell gets plain words in single quotes only, which sh, bash, zsh, fish and csh read alike. The program
+# comes over stdin, its length first; dd reads byte by byte and leaves the data behind it to the program.
+BOOTSTRAP = f'echo {STARTED}; read -r n && eval "$(dd bs=1 count="$n" 2>/dev/null)"'
+
+# Paramiko logs tracebacks of what is raised anyway.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was spent on the network; counted, so that tests can hold it."""
+
+    connections: int = 0
+    executions: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SshOptions:
+    """What the command line says about SSH. `ask` prompts the operator for a secret."""
+
+    host_key_check: HostKeyCheck = "strict"
+    connect_seconds: float = 10
+    sudo_password: str | None = field(default=None, repr=False)
+    ask: Callable[[str], str] | None = None
+
+
+class SshConnector:
+    """Opens connections to nodes; what they share (configuration, gateways, a key's passphrase) is made once."""
+
+    def __init__(self, settings: SshSettings, options: SshOptions, emit: Emit) -> None:
+        self._settings = settings
+        self._options = options
+        self._emit = emit
+        self._config = fabric.Config()
+        self._gateways: dict[str, fabric.Connection] = {}
+        self._gateway_lock = threading.Lock()
+        self._passphrase: str | None = None
+        self._passphrase_lock = threading.Lock()
+        self._accept_lock = threading.Lock()
+        self.traffic = Traffic()
+
+    def __call__(self, node: Node) -> SshRemote:
+        """Connect to a node. Raises UnreachableError, HostKeyError or AuthenticationError, each naming the node."""
+        connection = self._connection(str(node.address), user=self._settings.user, port=self._settings.port)
+        connection.gateway = self._gateway(connection)
+        with _named(node):
+            self._open(connection)
+        return SshRemote(node, connection, self._settings.uses_sudo, self._options.sudo_password, self.traffic)
+
+    def close(self) -> None:
+        """Close the gateways, which nodes share."""
+        for gateway in self._gateways.values():
+            gateway.close()
+
+    def _connection(self, host: str, **words: Any) -> fabric.Connection:
+        # A gateway of False keeps Fabric from opening one of its own per node.
+        kwargs: dict[str, Any] = {
+            "banner_timeout": self._options.connect_seconds,
+            "auth_timeout": self._options.connect_seconds,
+            "channel_timeout": self._options.connect_seconds,
+        }
+        if self._settings.key:
+            kwargs["key_filename"] = [str(self._settings.key)]
+        return fabric.Connection(
+            host,
+            gateway=False,
+            config=self._config,
+            connect_timeout=max(1, round(self._options.connect_seconds)),
+            connect_kwargs=kwargs,
+            **words,
+        )
+
+    def _gateway(self, connection: fabric.Connection) -> fabric.Connection | str | bool:
+        """Return the way to a node: SSH_GATEWAY, else the ssh configuration's ProxyJump or ProxyCommand, else none."""
+        jump = self._settings.gateway or connection.ssh_config.get("proxyjump")
+        if jump and jump.lower() != "none":
+            with self._gateway_lock:
+                return self._jump(jump)
+        command = connection.ssh_config.get("proxycommand")
+        return command if command and command.lower() != "none" else False
+
+    def _jump(self, hops: str) -> fabric.Connection:
+        """Return the open connection to the last of `host1,host2`, through those before it."""
+        if hops not in self._gateways:
+            before, _, host = hops.rpartition(",")
+            gateway = self._connection(host)
+            if before:
+                gateway.gateway = self._jump(before)
+            with _named(f"gateway {host}"):
+                self._open(gateway)
+            self._gateways[hops] = gateway
+        return self._gateways[hops]
+
+    def _open(self, connection: fabric.Connection) -> None:
+        self._check_host_keys(connection)
+        try:
+            connection.open()
+        except paramiko.PasswordRequiredException:
+            connection.close()
+            connection.connect_kwargs["passphrase"] = self._ask_passphrase()
+            connection.open()
+        connection.transport.set_keepalive(KEEPALIVE_SECONDS)
+        self.traffic.connections += 1
+
+    def _ask_passphrase(self) -> str:
+        with self._passphrase_lock:
+            if self._passphrase is None:
+                if self._options.ask is None:
+                    raise AuthenticationError(
+                        "the SSH key is encrypted and there is no terminal to ask for its passphrase",
+                        hint="load it into an agent: ssh-add " + (str(self._settings.key or "")),
+                    )
+                self._passphrase = self._options.ask(f"Passphrase of the SSH key {self._settings.key or ''}".rstrip())
+            return self._passphrase
+
+    def _check_host_keys(self, connection: fabric.Connection) -> None:
+        client = connection.client
+        if self._options.host_key_check == "no":
+            client.set_missing_host_key_policy(paramiko.MissingHostKeyPolicy())
+            return
+        files = self._known_hosts(connection)
+        for path in files:
+            if path.exists():
+                client.load_system_host_keys(str(path))
+        if self._options.host_key_check == "accept-new":
+            client.set_missing_host_key_policy(_AcceptNew(files[0], self._accept_lock, self._emit))
+        else:
+            client.set_missing_host_key_policy(_Reject(files))
+
+    def _known_hosts(self, connection: fabric.Connection) -> list[Path]:
+        """Return the known_hosts files, the one to write first. Source: ssh_config(5), UserKnownHostsFile."""
+        if self._settings.known_hosts:
+            return [self._settings.known_hosts]
+        names = connection.ssh_config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
+        names += connection.ssh_config.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts").split()
+        return [Path(name).expanduser() for name in names]
+
+
+class _Reject(paramiko.MissingHostKeyPolicy):
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+
+    def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
+        del client
+        raise HostKeyError(
+            f"host key of {hostname} is not known ({key.get_name()} {key.fingerprint})",
+            hint=f"compare the fingerprint, then: ssh-keyscan {_keyscan_words(hostname)} >> {self._files[0]}"
+            "; or once: --host-key-check accept-new",
+        )
+
+
+class _AcceptNew(paramiko.MissingHostKeyPolicy):
+    """Write a host key that is seen for the first time to known_hosts, one writer at a time."""
+
+    def __init__(self, path: Path, lock: threading.Lock, emit: Emit) -> None:
+        self._path = path
+        self._lock = lock
+        self._emit = emit
+
+    def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
+        del client
+        entry = f"{hostname} {key.get_name()} {key.get_base64()}\n"
+        with self._lock:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._path.open("a+", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                if entry not in file.read():
+                    file.write(entry)
+        self._emit(Event("warning", f"accepted the new host key of {hostname}: {key.get_name()} {key.fingerprint}"))
+
+
+def _keyscan_words(hostname: str) -> str:
+    """Return ssh-keyscan's arguments for known_hosts' `[host]:port`."""
+    if hostname.startswith("["):
+        host, _, port = hostname[1:].partition("]:")
+        return f"-p {port} {host}"
+    return hostname
+
+
+@contextmanager
+def _named(target: object) -> Iterator[None]:
+    """Turn whatever a connection can fail with into one of our errors that names its target."""
+    try:
+        yield
+    except ExlbError as error:
+        error.message = f"{target}: {error.message}"
+        error.args = (error.message,)
+        raise
+    except paramiko.BadHostKeyException as error:
+        raise HostKeyError(
+            f"{target}: host key differs from the known one: {error.key.get_name()} {error.key.fingerprint}",
+            hint=f"if the node was reinstalled: ssh-keygen -R {shlex.quote(error.hostname)}, then ssh-keyscan "
+            f"{_keyscan_words(error.hostname)}; if it was not, somebody may be in between",
+        ) from error
+    except paramiko.PasswordRequiredException as error:
+        raise AuthenticationError(f"{target}: {error}", hint="load the key into an agent: ssh-add") from error
+    except paramiko.AuthenticationException as error:
+        raise AuthenticationError(
+            f"{target}: {str(error).rstrip('.')}", hint="check SSH_USER, SSH_KEY and the agent (ssh-add -l)"
+        ) from error
+    except paramiko.ssh_exception.IncompatiblePeer as error:
+        raise UnreachableError(
+            f"{target}: the node's sshd is too old or too new for this Paramiko: {error}",
+            hint="pip install 'paramiko<5' still speaks SHA-1 key exchange",
+        ) from error
+    except (paramiko.SSHException, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise UnreachableError(f"{target}: cannot connect: {reason}", hint="is it up? exlb goes by NODE_IPS") from error
+
+
+class SshRemote:
+    """One node over one SSH connection."""
+
+    def __init__(
+        self,
+        node: Node,
+        connection: fabric.Connection,
+        uses_sudo: bool,  # noqa: FBT001 - a fact of the connection, given by name nowhere else
+        password: str | None,
+        traffic: Traffic,
+    ) -> None:
+        self._node = node
+        self._connection = connection
+        self._uses_sudo = uses_sudo
+        self._password = password
+        self._traffic = traffic
+
+    def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
+        payload = program.encode()
+        stdin = f"{len(payload)}\n".encode() + payload + data.encode()
+        words = ["sh", "-c", BOOTSTRAP, "exlb", *args]
+        done = self._run(words, stdin, sudo=self._uses_sudo, limit_seconds=limit_seconds)
+        _, mark, stdout = done.stdout.partition(STARTED + "\n")
+        if not mark:
+            raise self._refused(done)
+        return Completed(done.status, stdout, done.stderr)
+
+    def execute(self, command: Sequence[str], *, sudo: bool, limit_seconds: float) -> Completed:
+        return self._run(list(command), b"", sudo=sudo, limit_seconds=limit_seconds)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _refused(self, done: Completed) -> ExlbError:
+        said = done.stderr.strip() or done.stdout.strip() or f"status {done.status}"
+        if not self._uses_sudo:
+            return RemoteError(f"{self._node}: sh does not start: {said}")
+        hint = "exlb --ask-sudo-pass COMMAND asks for the password once" if self._password is None else None
+        return PrivilegeError(f"{self._node}: sudo refuses: {said}", hint=hint)
+
+    def _run(self, words: list[str], stdin: bytes, *, sudo: bool, limit_seconds: float) -> Completed:
+        words = ["timeout", "-k", str(GRACE_SECONDS), f"{limit_seconds:.0f}", *words]
+        if sudo and self._needs_password():
+            words = ["sudo", "-S", "-p", "", "--", *words]
+            stdin = f"{self._password}\n".encode() + stdin
+        elif sudo:
+            words = ["sudo", "-n", "--", *words]
+        done = self._exchange(shlex.join(words), stdin, limit_seconds + 2 * GRACE_SECONDS)
+        if done.status in (124, 137) and done.status != 0:
+            raise RemoteError(
+                f"{self._node}: no end after {limit_seconds:.0f} s", hint="--timeout SECONDS gives more time"
+            )
+        return done
+
+    def _needs_password(self) -> bool:
+        """Tell whether sudo asks; where it does not, a password on stdin would be read as data."""
+        if self._password is None:
+            return False
+        return self._exchange("sudo -n true", b"", limit_seconds=30).status != 0
+
+    def _exchange(self, command: str, stdin: bytes, limit_seconds: float) -> Completed:
+        """Run one command line on a channel of its own; never waits longer than the limit."""
+        deadline = time.monotonic() + limit_seconds
+        self._traffic.executions += 1
+        self._traffic.bytes_sent += len(stdin)
+        try:
+            channel = self._connection.transport.open_session(timeout=min(limit_seconds, 30))
+            with channel:
+                channel.settimeout(limit_seconds)
+                channel.exec_command(command)
+                errors = _Reader(channel.recv_stderr)
+                output = _Reader(channel.recv)
+                _send(channel, stdin)
+                for reader in (output, errors):
+                    reader.join(max(0.0, deadline - time.monotonic()))
+                channel.status_event.wait(max(0.0, deadline - time.monotonic()))
+                status = channel.exit_status if channel.exit_status_ready() else -1
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost(str(error) or type(error).__name__) from error
+        if status == -1:
+            raise self._lost("the connection ended before the command did")
+        self._traffic.bytes_received += len(output.data) + len(errors.data)
+        return Completed(status, output.data.decode(errors="replace"), errors.data.decode(errors="replace"))
+
+    def _lost(self, reason: str) -> UnreachableError:
+        return UnreachableError(f"{self._node}: connection lost: {reason}", hint="exlb verify shows how the node is")
+
+
+class _Reader(threading.Thread):
+    """Collects one stream of a channel to its end, so that neither stream can stop the other."""
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        super().__init__(daemon=True)
+        self._receive = receive
+        self.data = b""
+        self.start()
+
+    def run(self) -> None:
+        parts = []
+        try:
+            while part := self._receive(CHUNK_BYTES):
+                parts.append(part)
+        except OSError:
+            pass  # the limit: what came so far counts, the missing exit status tells the rest
+        self.data = b"".join(parts)
+
+
+def _send(channel: paramiko.Channel, stdin: bytes) -> None:
+    """Send all of stdin and close it; a command that ends without reading it is no failure of ours."""
+    try:
+        channel.sendall(stdin)
+        channel.shutdown_write()
+    except OSError:
+        if not channel.exit_status_ready():
+            raise
+
+
+def load_check(key: Path | None) -> None:
+    """Raise UsageError where SSH_KEY names a file that is not there or not readable, before any node is contacted."""
+    if key is not None and not os.access(key, os.R_OK):
+        raise UsageError(
+            f"SSH_KEY={key}: no such file, or not readable", hint="correct SSH_KEY in the environment file"
+        )
