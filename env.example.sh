@@ -42,9 +42,10 @@ MASTER_VIP=192.0.2.10
 #APISERVER_DEST_PORT=8443
 
 # The address that clients use. exlb only checks that it leads to the VIP and to APISERVER_DEST_PORT; a DNS name is
-# welcome, and you are warned if it does not resolve to the VIP. Unit: https URL.
+# welcome, and you are warned if it does not resolve to the VIP. (%/* takes the prefix off MASTER_VIP, if it has one.)
+# Unit: https URL.
 # Default: not checked.
-#KUBE_APISERVER="https://${MASTER_VIP}:8443"
+#KUBE_APISERVER="https://${MASTER_VIP%/*}:8443"
 
 # The virtual_router_id (VRID) of VRRP. No other VRRP group of the network segment may have it.
 # Unit: number from 1 to 255.

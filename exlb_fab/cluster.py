@@ -452,6 +452,7 @@ _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}")
 _STATS_USER = re.compile(r"[A-Za-z0-9_.@-]{1,32}")
 _SSH_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _URL = re.compile(r"https://(?P<host>[^/:@]*)(?::(?P<port>[^/:@]*))?")
+_URL_WITH_PREFIX = re.compile(r"https://[0-9.]+/[0-9]{1,2}:.*")
 _GATEWAY = re.compile(r"(?:(?P<user>[^@:]*)@)?(?P<host>[^@:]*)(?::(?P<port>[^@:]*))?")
 _PASSWORD_LENGTH = 128
 _PATH_LENGTH = 4096
@@ -639,6 +640,8 @@ class _Url(NamedTuple):
 def _url(text: str) -> _Url:
     """Parse `https://host:port`."""
     match = _URL.fullmatch(text)
+    if _URL_WITH_PREFIX.fullmatch(text):
+        raise _Wrong(f"{_shown(text)} has the prefix of MASTER_VIP in it", "write https://${MASTER_VIP%/*}:PORT")
     if match is None:
         raise _Wrong(f"{_shown(text)} is not https://HOST:PORT")
     if not match["host"]:

@@ -12,19 +12,21 @@ Only the standard library: it starts fast, and is measured by what probes it and
 """
 
 import argparse
-import asyncio
 import json
 import os
 import resource
 import select
+import signal
 import socket
 import ssl
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from exlb_fab.lab.layout import APISERVER_MODES, APISERVER_PORT
 
@@ -33,7 +35,8 @@ WATCH_LIMIT_S = 600
 
 _HEALTH_PATHS = ("/readyz", "/healthz", "/livez")
 _IDLE_LIMIT_S = 900
-_HEAD_LIMIT_BYTES = 16 * 1024
+_HANDSHAKE_LIMIT_S = 10
+_LINE_LIMIT_BYTES = 16 * 1024
 _HUNG_POLL_S = 0.1
 
 
@@ -86,107 +89,81 @@ def _refusal(status: HTTPStatus, reason: str, message: str) -> tuple[HTTPStatus,
 
 
 class StandIn:
-    """The server; `serve` runs until it is cancelled."""
+    """The server: one thread per connection, for ever; the process ends it."""
 
     def __init__(self, *, context: ssl.SSLContext, hostname: str, control: Control) -> None:
         self._context = context
         self._hostname = hostname
         self._control = control
-        self._connections: set[asyncio.Task[None]] = set()
 
-    async def serve(self, listener: socket.socket) -> None:
+    def serve(self, listener: socket.socket) -> None:
         """Accept connections from a listening socket for ever."""
-        loop = asyncio.get_running_loop()
-        listener.settimeout(0)
         while True:
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection, _ = listener.accept()
             except OSError:
                 # Out of descriptors, most likely: those who wait get their turn.
-                await asyncio.sleep(_HUNG_POLL_S)
+                time.sleep(_HUNG_POLL_S)
                 continue
-            task = asyncio.create_task(self._connection(connection))
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+            threading.Thread(target=self._connection, args=(connection,), daemon=True).start()
 
-    async def _connection(self, connection: socket.socket) -> None:
+    def _connection(self, connection: socket.socket) -> None:
         """Serve one accepted connection to its end."""
         # Checks that only connect, clients that go away, garbage: a server has nothing to say about them.
-        with suppress(OSError, EOFError, asyncio.LimitOverrunError, ValueError):
-            reader, writer = await self._handshake(connection)
-            try:
-                while await self._request(reader, writer):
-                    pass
-            finally:
-                writer.close()
-            await writer.wait_closed()
-
-    async def _handshake(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return the streams inside TLS; a hung server leaves the first byte of the client in the socket."""
-        try:
-            connection.settimeout(0)
+        with connection, suppress(OSError, EOFError, ValueError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            poll = select.poll()
-            poll.register(connection, select.POLLRDHUP)
-            await self._while_hung(lambda: bool(poll.poll(0)))
-        except BaseException:
-            connection.close()
-            raise
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=_HEAD_LIMIT_BYTES)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        # From here on the transport closes the socket.
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol, connection, ssl=self._context, ssl_handshake_timeout=10, ssl_shutdown_timeout=2
-        )
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+            self._while_hung(connection)
+            connection.settimeout(_HANDSHAKE_LIMIT_S)
+            with self._context.wrap_socket(connection, server_side=True) as inside:
+                inside.settimeout(_IDLE_LIMIT_S)
+                with cast("BinaryIO", inside.makefile("rb")) as requests:
+                    while self._request(inside, requests):
+                        pass
 
-    async def _while_hung(self, gone: Callable[[], bool]) -> None:
+    def _while_hung(self, connection: socket.socket) -> None:
         """Return when the mode is another one; raise EOFError when the peer is gone."""
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP)
         while self._control.mode() == "hung":
-            if gone():
+            if poll.poll(_HUNG_POLL_S * 1000):
                 raise EOFError
-            await asyncio.sleep(_HUNG_POLL_S)
 
-    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    def _request(self, connection: ssl.SSLSocket, requests: BinaryIO) -> bool:
         """Answer one request; False when the connection is to be closed."""
-        async with asyncio.timeout(_IDLE_LIMIT_S):
-            head = await reader.readuntil(b"\r\n\r\n")
-        request, *lines = head.decode("latin-1").split("\r\n")
-        method, target, version = request.split(" ")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if length := int(headers.get("content-length", "0")):
-            await reader.readexactly(length)
-        await self._while_hung(reader.at_eof)
+        lines = list(iter(lambda: requests.readline(_LINE_LIMIT_BYTES).decode("latin-1").rstrip("\r\n"), ""))
+        if not lines:
+            return False
+        method, target, version = lines[0].split(" ")
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
+        requests.read(int(headers.get("content-length", "0")))
+        self._while_hung(connection)
         mode = self._control.mode()
         path = target.partition("?")[0]
         if path == "/watch" and mode != "unauthorized":
-            await self._watch(reader, writer)
+            self._watch(connection)
             return False
         wanted = headers.get("connection", "").lower()
         keep = wanted == "keep-alive" or (version == "HTTP/1.1" and wanted != "close")
         status, kind, body = answer(mode, path, self._hostname)
-        writer.write(_head(status, kind, f"Content-Length: {len(body)}", keep=keep))
-        if method != "HEAD":
-            writer.write(body)
-        await writer.drain()
+        head = _head(status, kind, f"Content-Length: {len(body)}", keep=keep)
+        connection.sendall(head if method == "HEAD" else head + body)
         return keep
 
-    async def _watch(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _watch(self, connection: ssl.SSLSocket) -> None:
         """Stream a line every second until the limit; a hung server streams nothing."""
-        writer.write(_head(HTTPStatus.OK, "application/json", "Transfer-Encoding: chunked", keep=False))
+        connection.sendall(_head(HTTPStatus.OK, "application/json", "Transfer-Encoding: chunked", keep=False))
         deadline = time.monotonic() + WATCH_LIMIT_S
         number = 0
         while time.monotonic() < deadline:
-            await self._while_hung(reader.at_eof)
+            self._while_hung(connection)
             number += 1
             event = {"type": "BOOKMARK", "object": {"kind": "Tick", "number": number, "host": self._hostname}}
             line = json.dumps(event).encode() + b"\n"
-            writer.write(b"%x\r\n%b\r\n" % (len(line), line))
-            await writer.drain()
-            await asyncio.sleep(1)
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
+            connection.sendall(b"%x\r\n%b\r\n" % (len(line), line))
+            time.sleep(1)
+        connection.sendall(b"0\r\n\r\n")
 
 
 def _head(status: HTTPStatus, kind: str, length: str, *, keep: bool) -> bytes:
@@ -204,17 +181,6 @@ def _head(status: HTTPStatus, kind: str, length: str, *, keep: bool) -> bytes:
 def listen(address: str, port: int) -> socket.socket:
     """Return a listening socket; several seconds of connections may wait in it."""
     return socket.create_server((address, port), backlog=1024)
-
-
-async def _run(stand_in: StandIn, listener: socket.socket, watched: int | None) -> None:
-    """Serve until the watched process (a pidfd) has ended."""
-    loop = asyncio.get_running_loop()
-    # What a broken handshake leaves behind in asyncio is of no interest to anybody.
-    loop.set_exception_handler(lambda _loop, _context: None)
-    serving = asyncio.create_task(stand_in.serve(listener))
-    if watched is not None:
-        loop.add_reader(watched, serving.cancel)
-    await asyncio.wait([serving])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -241,7 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context.load_cert_chain(options.cert, options.key)
     stand_in = StandIn(context=context, hostname=options.hostname, control=Control(options.control))
     with listen(options.address, options.port) as listener:
-        asyncio.run(_run(stand_in, listener, watched))
+        threading.Thread(target=stand_in.serve, args=(listener,), daemon=True).start()
+        if watched is None:
+            signal.pause()
+        else:
+            select.select([watched], [], [])
     return 0
 
 

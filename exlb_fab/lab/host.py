@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from exlb_fab.errors import LabError, LabUnavailable
@@ -109,3 +110,20 @@ def run_program(
             hint="exlb lab down, then exlb lab up",
         )
     return done.stdout
+
+
+def succeeds(words: Sequence[str], *, limit_s: float) -> bool:
+    """Run a program that only looks, and tell whether it exits with 0 within the limit; it dies with this process."""
+    with suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            ["setpriv", "--pdeathsig", "KILL", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=program_environment(),
+            close_fds=False,  # as above: it may hold the lab's lock
+            timeout=limit_s,
+            check=False,
+        )
+        return done.returncode == 0
+    return False

@@ -16,7 +16,7 @@ from typing import Any, Self
 from exlb_fab.errors import LabError
 from exlb_fab.lab import cgroups, disks, files, image, layout, machines, network, standins
 from exlb_fab.lab.furnish import furnish
-from exlb_fab.lab.host import program_environment, require_host, require_root, search_path
+from exlb_fab.lab.host import require_host, require_root, search_path, succeeds
 from exlb_fab.lab.image import Image
 from exlb_fab.lab.launch import last_line
 from exlb_fab.lab.layout import LabLayout, LabNode, NodeLayout, lab_layout
@@ -198,8 +198,8 @@ class Lab:
     def boot(self, node: AnyNode) -> None:
         """Bring the node to its normal state: running, plugged in, answering over SSH, its stand-in in mode `ok`."""
         wanted = self.node(node)
-        self._require_namespace()
         with _at_work(self._layout):
+            network.ensure(self._layout)
             self._bring_up([wanted], ignore)
 
     def partition(self, node: AnyNode) -> None:
@@ -236,7 +236,15 @@ class Lab:
     # Commands
 
     def argv(self, command: Sequence[str]) -> list[str]:
-        """Return the words that run `command` on the bastion: in its network namespace, on this host's files."""
+        """Return the words that run `command` on the bastion: in its network namespace, on this host's files.
+
+        Raises LabError if the lab has no bastion (any more).
+        """
+        require_root()
+        if not network.is_up(self._layout):
+            raise LabError(
+                f"the lab {self.name!r} has not been up since this host started", hint=_command("up", self.name)
+            )
         return ["nsenter", f"--net={self._layout.namespace_file}", "--", *command]
 
     def variables(self) -> dict[str, str]:
@@ -257,7 +265,6 @@ class Lab:
         `env` is added to this process's environment and the lab's variables. `timeout` is in seconds; beyond it the
         command is killed and subprocess.TimeoutExpired raised. Raises LabError if the lab has no bastion (any more).
         """
-        self._require_namespace()
         return subprocess.run(
             self.argv(command),
             env=self.command_environment(env),
@@ -271,7 +278,6 @@ class Lab:
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[Any]:
         """Start a command on the bastion; `options` are those of subprocess.Popen."""
-        self._require_namespace()
         return subprocess.Popen(self.argv(command), env=self.command_environment(env), **options)
 
     def shell_in(
@@ -314,11 +320,6 @@ class Lab:
         # The exlb of this Python comes first: it is not on root's PATH as a rule.
         path = os.pathsep.join([str(Path(sys.executable).parent), search_path()])
         return {**os.environ, "PATH": path, **self.variables(), **(extra or {})}
-
-    def _require_namespace(self) -> None:
-        require_root()
-        if not network.is_up(self._layout):
-            raise LabError(f"the lab {self.name!r} has not run since this host started", hint=_command("up", self.name))
 
     # Bringing nodes up
 
@@ -364,22 +365,14 @@ class Lab:
     def _answers_ssh(self, node: LabNode) -> bool:
         # While that file is there, only root may log in.
         words = self._ssh_argv(node, ["test ! -e /run/nologin"], user="root", patience_s=2)
-        with suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, env=program_environment(), check=False
-            )
-            return done.returncode == 0
-        return False
+        return succeeds(words, limit_s=10)
 
     def _await_apiserver(self, place: NodeLayout, namespace: Path) -> None:
         """Wait until the stand-in answers over TLS, as seen from a network namespace; raises LabError."""
         words = ["nsenter", f"--net={namespace}", "--", sys.executable, "-m", "exlb_fab.lab.probe"]
         words += ["--port", str(layout.APISERVER_PORT), "--limit", str(_APISERVER_LIMIT_S)]
         words += [place.node.address, str(place.apiserver_certificate)]
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, env=program_environment(), check=False
-        )
-        if done.returncode != 0:
+        if not succeeds(words, limit_s=2 * _APISERVER_LIMIT_S):
             raise LabError(
                 f"{place.node}: the kube-apiserver stand-in does not answer: {last_line(place.apiserver_log)}",
                 hint=f"less {place.apiserver_log}",
