@@ -101,11 +101,10 @@ class StandIn:
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                # Out of descriptors, most likely: those who wait get their turn.
+                threading.Thread(target=self._connection, args=(connection,), daemon=True).start()
+            except (OSError, RuntimeError):
+                # Out of descriptors or threads: those who wait get their turn.
                 time.sleep(_HUNG_POLL_S)
-                continue
-            threading.Thread(target=self._connection, args=(connection,), daemon=True).start()
 
     def _connection(self, connection: socket.socket) -> None:
         """Serve one accepted connection to its end."""

@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all the set-up themselves; as root on Debian or Ubuntu, system packages included.
+
+BIN := .venv/bin
+LAB := demo
+
+.PHONY: demo test check test-all bench lint types unit setup lab-setup lock clean
+
+demo: setup lab-setup  ## The main job on the embedded lab, from nothing to green tables and back to nothing.
+	@EXLB=$(BIN)/exlb tools/demo.sh $(LAB)
+
+test: check lab-setup  ## Every check and the tests, lab tests included.
+	$(BIN)/pytest tests/lab -m "not slow"
+
+check: lint types unit  ## The fast part: under a minute.
+
+test-all: check lab-setup  ## Every row of every fault table, alone on the machine; resumes where it stopped.
+	$(BIN)/pytest tests/lab --resume
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck exlb_fab/node/*.sh exlb_fab/lab/*.sh tools/*.sh .ci/run
+	$(BIN)/shellcheck --shell=bash env.example.sh
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/pytest tests/unit tests/golden tests/cli
+
+setup:
+	@tools/setup.sh dev
+
+lab-setup: setup
+	@tools/setup.sh lab
+
+lock:  ## Pin the development install anew: hashes, no addresses.
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	    --upgrade requirements-dev.in -o requirements-dev.lock
+
+clean:
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
