@@ -79,6 +79,13 @@ def program_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PATH": search_path(), "LC_ALL": "C.UTF-8", **extra}
 
 
+def python_words(module: str) -> list[str]:
+    """Return the words that run a module of exlb with this Python, from any directory, however exlb was found here."""
+    packages = Path(__file__).parents[2]
+    # -P: what lies in the working directory is not to be imported.
+    return ["env", f"PYTHONPATH={packages}", sys.executable, "-P", "-m", module]
+
+
 def run_program(
     words: Sequence[str], *, text: str | None = None, limit_s: float = 60, failure: str | None = None
 ) -> str:

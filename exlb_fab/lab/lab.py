@@ -16,7 +16,7 @@ from typing import Any, Self
 from exlb_fab.errors import LabError
 from exlb_fab.lab import cgroups, disks, files, image, layout, machines, network, standins
 from exlb_fab.lab.furnish import furnish
-from exlb_fab.lab.host import require_host, require_root, search_path, succeeds
+from exlb_fab.lab.host import python_words, require_host, require_root, search_path, succeeds
 from exlb_fab.lab.image import Image
 from exlb_fab.lab.launch import last_line
 from exlb_fab.lab.layout import LabLayout, LabNode, NodeLayout, lab_layout
@@ -369,7 +369,7 @@ class Lab:
 
     def _await_apiserver(self, place: NodeLayout, namespace: Path) -> None:
         """Wait until the stand-in answers over TLS, as seen from a network namespace; raises LabError."""
-        words = ["nsenter", f"--net={namespace}", "--", sys.executable, "-m", "exlb_fab.lab.probe"]
+        words = ["nsenter", f"--net={namespace}", "--", *python_words("exlb_fab.lab.probe")]
         words += ["--port", str(layout.APISERVER_PORT), "--limit", str(_APISERVER_LIMIT_S)]
         words += [place.node.address, str(place.apiserver_certificate)]
         if not succeeds(words, limit_s=2 * _APISERVER_LIMIT_S):

@@ -1,10 +1,8 @@
 """The kube-apiserver stand-ins of a lab: started from the host, inside a node's network namespace."""
 
-import sys
-
 from exlb_fab.errors import LabError
 from exlb_fab.lab import cgroups, files
-from exlb_fab.lab.host import program_environment
+from exlb_fab.lab.host import program_environment, python_words
 from exlb_fab.lab.identity import self_signed
 from exlb_fab.lab.launch import launch
 from exlb_fab.lab.layout import APISERVER_MODES, APISERVER_PORT, VIP, NodeLayout
@@ -33,7 +31,7 @@ def start(node: NodeLayout, leader: int) -> None:
         return
     cgroups.remove(node.apiserver_cgroup)
     cgroups.make(node.apiserver_cgroup)
-    server = [sys.executable, "-m", _APISERVER_MODULE, "--address", "0.0.0.0", "--port", str(APISERVER_PORT)]  # noqa: S104
+    server = [*python_words(_APISERVER_MODULE), "--address", "0.0.0.0", "--port", str(APISERVER_PORT)]  # noqa: S104
     server += ["--cert", str(node.apiserver_certificate), "--key", str(node.apiserver_key)]
     server += ["--hostname", node.node.name, "--control", str(node.apiserver_mode), "--watch-pid", str(leader)]
     launch(

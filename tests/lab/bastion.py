@@ -1,0 +1,150 @@
+"""The operator's side of a lab: exlb as a process of its own, environment files, and clients of the VIP."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exlb_fab.lab import Lab
+
+PROBER = Path(__file__).parent / "prober.py"
+LIMIT_SECONDS = 180
+PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+    @property
+    def said(self) -> str:
+        """Return all that was printed, with its lines joined, so that a table's folds do not matter."""
+        return " ".join((self.stdout + self.stderr).split())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a client saw: how many of its requests failed, and the longest time without a good answer."""
+
+    requests: int
+    failed: int
+    longest_gap_seconds: float
+
+
+class Bastion:
+    """Runs exlb where an operator would: on the lab's bastion, against real nodes."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self.folder = folder
+        self.nodes = [node.name for node in lab.nodes]
+
+    def environment(self, **variables: str) -> Path:
+        """Write an environment file that is the lab's own but for some variables (bash words; "" unsets)."""
+        path = self.folder / "environment.sh"
+        lines = [f"source {shlex.quote(str(self.lab.environment_file))}"]
+        lines += [f"{name}={value}" if value else f"unset {name}" for name, value in variables.items()]
+        path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o600)
+        return path
+
+    def exlb(
+        self,
+        *words: str,
+        status: int | None = 0,
+        env: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Ran:
+        """Run exlb and return how it ended; `status` is what is expected, None for anything."""
+        extra = {"COLUMNS": "120", **(variables or {}), **({"EXLB_ENV": str(env)} if env else {})}
+        done = self.lab.run(["exlb", *words], env=extra, capture=True, timeout=LIMIT_SECONDS)
+        ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        if status is not None:
+            assert ran.status == status, f"exlb {shlex.join(words)}: {ran.status}\n{ran.stdout}\n{ran.stderr}"
+        return ran
+
+    def start(self, *words: str, env: Path | None = None) -> subprocess.Popen[bytes]:
+        extra = {"EXLB_ENV": str(env)} if env else {}
+        return self.lab.popen(["exlb", *words], env=extra, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def verdicts(self, ran: Ran, status: str) -> set[tuple[str, str | None]]:
+        """Return (check, node) of the verdicts with this status in the JSON of verify."""
+        return {(each["check"], each["node"]) for each in ran.json["verdicts"] if each["status"] == status}
+
+    def inside(self, node: str, *words: str, check: bool = True) -> str:
+        """Run words on a node without SSH and return what they print."""
+        done = self.lab.shell_in(node, words, timeout=60)
+        assert not check or done.returncode == 0, (node, words, done.stdout, done.stderr)
+        return done.stdout.decode()
+
+    def holders(self) -> list[str]:
+        """Return the nodes that have the VIP on an interface, by their own kernels."""
+        running = [node.name for node in self.lab.status().nodes if node.state == "running"]
+        return [n for n in running if f" {self.lab.vip}/" in self.inside(n, "ip", "-o", "addr", "show")]
+
+    def sessions(self, node: str) -> int:
+        """Return how many commands the node's sshd has run so far."""
+        log = self.inside(node, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
+        return log.count("Starting session: command")
+
+    def wait_until(self, condition: Callable[[], bool], limit_seconds: float = 30) -> None:
+        deadline = time.monotonic() + limit_seconds
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come true in time"
+            time.sleep(PAUSE_SECONDS)
+
+    def served(self) -> bool:
+        """Tell whether a client on the bastion gets an answer through the VIP."""
+        url = f"https://{self.lab.vip}:8443/readyz"
+        return self.lab.run(["curl", "-ksf", "--max-time", "2", "-o", "/dev/null", url], capture=True).returncode == 0
+
+    def mend(self) -> None:
+        """Bring a lab back to green, whatever a test did to it."""
+        if self.exlb("verify", status=None).status == 0:
+            return
+        for found in self.lab.status().nodes:
+            if not found.normal:
+                self.lab.boot(found.name)
+        for node in self.nodes:
+            self.inside(node, "systemctl", "start", "haproxy", check=False)
+        self.exlb("push-config")
+        self.wait_until(lambda: self.exlb("verify", status=None).status == 0, 60)
+
+    def address(self, name: str) -> str:
+        return self.lab.node(name).address
+
+    @contextmanager
+    def client(self, interval_ms: int = 50) -> Iterator[Callable[[], Seen]]:
+        """Open a new TLS connection through the VIP again and again; call the result to end it and see."""
+        words = [sys.executable, str(PROBER), self.lab.vip, "8443", str(interval_ms)]
+        process = self.lab.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        seen: list[Seen] = []
+
+        def end() -> Seen:
+            if not seen:
+                output, _ = process.communicate(timeout=30)
+                seen.append(Seen(**json.loads(output)))
+            return seen[0]
+
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"started\n"
+            yield end
+        finally:
+            end()

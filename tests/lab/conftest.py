@@ -1,0 +1,97 @@
+"""What all lab tests share: the machines, exlb on the bastion, and clients."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exlb_fab.errors import LabUnavailable
+from exlb_fab.lab import Lab, down, require_host
+from tests.lab.bastion import Bastion
+
+PASSED = "exlb/passed-at"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--resume", action="store_true", help="leave out what has passed at this commit already")
+
+
+def _commit() -> str:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True, check=True
+    )
+    return described.stdout.strip()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+    if not config.getoption("--resume"):
+        return
+    done = _passed(config)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])
+    items[:] = [item for item in items if item.nodeid not in done]
+
+
+def _passed(config: pytest.Config) -> set[str]:
+    assert config.cache is not None
+    recorded: dict[str, list[str]] = config.cache.get(PASSED, {})
+    return set(recorded.get(_commit(), []))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if report.when == "call" and report.passed and item.config.cache is not None:
+        item.config.cache.set(PASSED, {_commit(): sorted(_passed(item.config) | {item.nodeid})})
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def host() -> None:
+    """Skip, saying why, where no lab can run; in CI that is a failure."""
+    try:
+        require_host()
+    except LabUnavailable as reason:
+        said = f"{reason.message}; {reason.hint}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI runs every test, and the lab cannot run here: {said}")
+        pytest.skip(said)
+
+
+@pytest.fixture(scope="module")
+def fresh_lab(host: None, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Three nodes on which nothing is installed, for the tests of one module."""
+    module = request.module.__name__.rpartition("test_")[2].replace("_", "-")
+    name = f"t-{module}"[:14] + f"-{os.getpid() % 10000}"
+    try:
+        yield Lab.up(name)
+    finally:
+        down(name)
+
+
+@pytest.fixture
+def bastion(fresh_lab: Lab, tmp_path: Path) -> Bastion:
+    """exlb on the bastion of a lab whose nodes are fresh, or as the test before left them."""
+    return Bastion(fresh_lab, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def deployed_lab(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Three nodes after `exlb deploy`."""
+    Bastion(fresh_lab, tmp_path_factory.mktemp("deploy")).exlb("deploy")
+    return fresh_lab
+
+
+@pytest.fixture
+def green(deployed_lab: Lab, tmp_path: Path) -> Bastion:
+    """exlb on the bastion of a lab that is green, whatever the test before did to it."""
+    bastion = Bastion(deployed_lab, tmp_path)
+    bastion.mend()
+    return bastion

@@ -1,0 +1,168 @@
+"""What `verify` and the others say when something is broken: never green while a client is refused."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from exlb_fab.lab import Lab
+from tests.lab.bastion import Bastion
+
+# Advert 1 s and check 2 s x 2 (docs/findings.md, "What clients saw"): the longest takeover seen was 7.5 s.
+TAKEOVER_SECONDS = 15
+
+
+def test_all_proxies_stopped_is_red_although_the_vip_pings(green: Bastion) -> None:
+    for node in green.nodes:
+        green.inside(node, "systemctl", "stop", "haproxy")
+    ran = green.exlb("verify", "-o", "json", status=1)
+    failed = green.verdicts(ran, "fail")
+    assert {("vip.ping", node) for node in green.nodes} <= green.verdicts(ran, "pass")
+    assert {("vip.request", node) for node in green.nodes} <= failed
+    assert {("node.proxy", node) for node in green.nodes} <= failed
+
+
+def test_proxy_stopped_on_the_holder_is_red_until_clients_are_served_again(green: Bastion) -> None:
+    (holder,) = green.holders()
+    others = [node for node in green.nodes if node != holder]
+    green.inside(holder, "systemctl", "stop", "haproxy")
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert ("node.proxy", holder) in green.verdicts(ran, "fail")
+    green.wait_until(lambda: green.holders() == others[:1] and green.served(), TAKEOVER_SECONDS)
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert {("vip.request", node) for node in green.nodes} <= green.verdicts(ran, "pass")
+    assert green.verdicts(ran, "pass") >= {("vip.single-holder", None), ("backend.any", None)}
+    stopped = next(v for v in ran.json["verdicts"] if (v["check"], v["node"]) == ("node.proxy", holder))
+    assert "haproxy" in stopped["cause"]
+    assert stopped["hint"] == "exlb restart haproxy"
+    green.inside(holder, "systemctl", "start", "haproxy")
+    green.wait_until(lambda: green.exlb("verify", status=None).status == 0, TAKEOVER_SECONDS)
+
+
+def test_split_brain_is_red_and_names_the_holders(green: Bastion, deployed_lab: Lab) -> None:
+    deployed_lab.shell_in("lb3", ["ip", "addr", "add", f"{green.lab.vip}/32", "dev", "host0"])
+    ran = green.exlb("verify", status=1)
+    assert "split brain: lb1, lb3 all hold" in ran.said
+    deployed_lab.shell_in("lb3", ["ip", "addr", "del", f"{green.lab.vip}/32", "dev", "host0"])
+
+
+def test_apiservers_that_want_a_login_are_recognised(green: Bastion, deployed_lab: Lab) -> None:
+    for node in green.nodes:
+        deployed_lab.apiserver(node, "unauthorized")
+    green.wait_until(lambda: "HEALTH_CHECK=tcp" in green.exlb("verify", status=None).said, TAKEOVER_SECONDS)
+    green.exlb("verify", status=1)
+    env = green.environment(HEALTH_CHECK="tcp")
+    green.exlb("push-config", env=env)
+    ran = green.exlb("verify", env=env)
+    assert "401" in ran.said
+
+
+def test_one_dead_apiserver_is_a_warning_and_clients_are_served(green: Bastion, deployed_lab: Lab) -> None:
+    deployed_lab.apiserver("lb2", "unhealthy")
+    green.wait_until(lambda: "2 of 3 up" in green.exlb("verify", status=None).said, TAKEOVER_SECONDS)
+    ran = green.exlb("verify", "-o", "json")
+    assert green.verdicts(ran, "warn") == {("backend.servers", node) for node in green.nodes}
+    with green.client() as seen:
+        green.exlb("verify")
+    assert seen().failed == 0
+
+
+@pytest.mark.parametrize("victim", ["lb1", "lb3"])
+def test_one_node_without_power_is_named_and_the_others_are_looked_at(
+    green: Bastion, deployed_lab: Lab, victim: str
+) -> None:
+    before = green.inside("lb2", "sha256sum", "/etc/haproxy/haproxy.cfg")
+    deployed_lab.poweroff(victim)
+    others = [node for node in green.nodes if node != victim]
+    green.wait_until(lambda: len(green.holders()) == 1 and green.served(), TAKEOVER_SECONDS)
+    green.wait_until(lambda: green.exlb("verify", status=None).status == 4, TAKEOVER_SECONDS)
+    ran = green.exlb("verify", "-o", "json", status=4)
+    assert green.verdicts(ran, "fail") == {("node.ssh", victim)}
+    rows = {row["node"]: row["result"] for row in green.exlb("install", "-o", "json", status=4).json["nodes"]}
+    assert rows == {victim: "unreachable", **dict.fromkeys(others, "unchanged")}
+    ran = green.exlb("exec", "--", "hostname", status=4)
+    assert [line for line in ran.stdout.splitlines() if line in green.nodes] == others
+    assert f">>> {victim}: {victim}: cannot connect" in ran.said
+    env = green.environment(BALANCE="leastconn")
+    ran = green.exlb("push-config", env=env, status=4)
+    assert victim in ran.said
+    assert "--skip-unreachable" in ran.said
+    assert green.inside("lb2", "sha256sum", "/etc/haproxy/haproxy.cfg") == before
+    deployed_lab.boot(victim)
+
+
+def test_skip_unreachable_pushes_to_the_others(green: Bastion, deployed_lab: Lab) -> None:
+    deployed_lab.cut("lb3")
+    env = green.environment(BALANCE="leastconn")
+    with green.client() as seen:
+        ran = green.exlb("push-config", "--skip-unreachable", "-o", "json", env=env, status=4)
+    assert seen().failed == 0
+    assert {row["node"]: row["result"] for row in ran.json["nodes"]} == {
+        "lb1": "changed",
+        "lb2": "changed",
+        "lb3": "unreachable",
+    }
+    deployed_lab.boot("lb3")
+
+
+def test_keepalived_stopped_everywhere_is_named(green: Bastion) -> None:
+    for node in green.nodes:
+        green.inside(node, "systemctl", "stop", "keepalived")
+    ran = green.exlb("verify", status=1)
+    assert "keepalived runs on no node" in ran.said
+
+
+def test_unit_that_is_not_enabled_at_boot_is_red(green: Bastion) -> None:
+    green.inside("lb3", "systemctl", "disable", "keepalived")
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert green.verdicts(ran, "fail") == {("node.keepalived", "lb3")}
+    assert {row["result"] for row in green.exlb("install", "-o", "json").json["nodes"]} == {"changed", "unchanged"}
+    green.exlb("verify")
+
+
+def test_failing_repository_shows_the_package_managers_own_last_lines(green: Bastion) -> None:
+    green.inside("lb3", "apt-get", "purge", "-y", "socat")
+    sources = Path("/etc/apt/sources.list")
+    original = green.inside("lb3", "cat", str(sources))
+    green.inside("lb3", "sh", "-c", f"echo 'deb [trusted=yes] file:/nowhere ./' >{sources}")
+    ran = green.exlb("install", "-o", "json", status=1)
+    rows = {row["node"]: row for row in ran.json["nodes"]}
+    assert rows["lb3"]["result"] == "failed"
+    assert "Unable to locate package socat" in rows["lb3"]["detail"]
+    green.inside("lb3", "sh", "-c", f"printf '%s' '{original}' >{sources}")
+    green.exlb("install")
+
+
+def test_install_waits_for_another_package_manager(green: Bastion) -> None:
+    green.inside("lb3", "apt-get", "purge", "-y", "socat")
+    lock = (
+        'perl -e \'use Fcntl; open(F, ">", "/var/lib/dpkg/lock-frontend") or die;'
+        ' fcntl(F, F_SETLK, pack("s s l l i", F_WRLCK, 0, 0, 0, 0)) or die; sleep 600\''
+    )
+    green.inside("lb3", "systemd-run", "--unit=other-manager", "sh", "-c", f"exec {lock}")
+    green.wait_until(
+        lambda: (
+            "FLOCK" in green.inside("lb3", "cat", "/proc/locks") or "POSIX" in green.inside("lb3", "cat", "/proc/locks")
+        )
+    )
+    try:
+        ran = green.exlb("install", "--lock-wait", "2", status=1)
+        assert "/var/lib/dpkg/lock-frontend is held by process" in ran.said
+    finally:
+        green.inside("lb3", "systemctl", "stop", "other-manager")
+    green.exlb("install")
+
+
+def test_ctrl_c_lets_what_runs_end_and_exits_130(green: Bastion) -> None:
+
+    process = green.start("exec", "--parallel", "1", "--", "sh", "-c", "echo began >/run/began; sleep 2; echo ended")
+    green.wait_until(lambda: green.inside("lb1", "sh", "-c", "ls /run/began || true") != "")
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b">>> lb1\nended" in stdout
+    assert b">>> lb3: lb3: not started: interrupted" in stdout
+    assert b"Ctrl-C again ends at once" in stderr
+    assert "began" not in green.inside("lb3", "ls", "/run")
