@@ -141,9 +141,16 @@ class SshConnector:
         try:
             connection.open()
         except paramiko.PasswordRequiredException:
-            connection.close()
+            connection.client.close()
             connection.connect_kwargs["passphrase"] = self._ask_passphrase()
             connection.open()
+        except paramiko.SSHException as error:
+            # Paramiko says "no authentication methods available" with its most general exception.
+            transport = connection.client.get_transport()
+            refused = transport is not None and transport.is_active() and not transport.is_authenticated()
+            if refused and type(error) is paramiko.SSHException:
+                raise paramiko.AuthenticationException(str(error)) from error
+            raise
         connection.transport.set_keepalive(KEEPALIVE_SECONDS)
         self.traffic.connections += 1
 

@@ -37,6 +37,8 @@ def servers(view: View, node: Node) -> Verdict:
 def any_backend(view: View) -> Verdict:
     if view.expect_no_apiserver:
         return skipped("no apiserver is expected yet")
+    if not view.answering:
+        return skipped("no node could be asked")
     states = [facts.proxy_state for facts in view.survey.facts.values() if facts.proxy_state]
     up = {(server.listener, server.name) for state in states for server in state.servers if server.up}
     if up:

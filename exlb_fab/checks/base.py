@@ -24,10 +24,7 @@ class Verdict:
     hint: str | None = None
     check: str = ""
     node: Node | None = None
-
-    @property
-    def unreachable(self) -> bool:
-        return self.check == "node.ssh" and self.status == "fail"
+    unreachable: bool = False
 
 
 def passed(text: str) -> Verdict:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, warned
+from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node
+from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Facts
 from exlb_fab.platforms import KEEPALIVED_UNIT
 
@@ -19,7 +20,8 @@ def _reachable(view: View) -> Iterator[Verdict]:
             verdict = passed("yes")
         else:
             error = view.survey.errors[node]
-            verdict = failed(error.message, hint=error.hint)
+            unreachable = isinstance(error, UnreachableError)
+            verdict = replace(failed(error.message, hint=error.hint), unreachable=unreachable)
         yield replace(verdict, check="node.ssh", node=node)
 
 
@@ -42,7 +44,9 @@ def same_versions(view: View) -> Verdict:
     for node in view.answering:
         facts = view.facts(node)
         versions.setdefault((str(facts.proxy_version), str(facts.keepalived_version)), []).append(node)
-    if len(versions) <= 1:
+    if not versions:
+        return skipped("no node could be asked")
+    if len(versions) == 1:
         return passed("the same versions on all nodes")
     found = "; ".join(
         f"{view.proxy.name} {proxy} and keepalived {keepalived} on {', '.join(map(str, nodes))}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from exlb_fab import vrrp
-from exlb_fab.checks.base import Register, Verdict, View, failed, passed
+from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node
 from exlb_fab.facts import vip_url
+from exlb_fab.platforms import KEEPALIVED_UNIT
 
 CHECKS = Register()
 
@@ -19,9 +20,7 @@ def single_holder(view: View) -> Verdict:
         case [node]:
             return passed(f"{vip} is on {node}")
         case []:
-            return failed(
-                f"no node holds {vip}", cause=_why_nobody(view), hint="exlb exec -- journalctl -u keepalived -n 20"
-            )
+            return _nobody(view)
         case _:
             return failed(
                 f"split brain: {', '.join(map(str, holders))} all hold {vip}",
@@ -30,8 +29,20 @@ def single_holder(view: View) -> Verdict:
             )
 
 
+def _nobody(view: View) -> Verdict:
+    vip = view.cluster.vip
+    if not view.answering:
+        return skipped("no node could be asked")
+    away = [str(node) for node in view.cluster.nodes if node not in view.answering]
+    url = vip_url(view.cluster)
+    if away and all(view.facts(node).replies[url].code is not None for node in view.answering):
+        return warned(f"{vip} is served by a node that could not be asked: {' or '.join(away)}")
+    hint = f"exlb exec --sudo -- journalctl -u {KEEPALIVED_UNIT} -n 20"
+    return failed(f"no node holds {vip}", cause=_why_nobody(view), hint=hint)
+
+
 def _why_nobody(view: View) -> str | None:
-    stopped = [str(node) for node in view.answering if not view.facts(node).units["keepalived"].running]
+    stopped = [str(node) for node in view.answering if not view.facts(node).units[KEEPALIVED_UNIT].running]
     if len(stopped) == len(view.answering):
         return "keepalived runs on no node"
     return f"keepalived does not run on {', '.join(stopped)}" if stopped else None

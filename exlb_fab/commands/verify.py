@@ -39,6 +39,7 @@ class VerdictRow(BaseModel):
     text: str
     cause: str | None
     hint: str | None
+    unreachable: bool
 
 
 class CheckRow(BaseModel):
@@ -85,10 +86,10 @@ class VerifyReport(Report):
     def exit_code(self) -> int:
         if self.interrupted:
             return EXIT_INTERRUPTED
-        failures = {verdict.check for verdict in self.verdicts if verdict.status == "fail"}
+        failures = [verdict for verdict in self.verdicts if verdict.status == "fail"]
         if not failures:
             return EXIT_OK
-        return EXIT_UNREACHABLE if failures == {"node.ssh"} else EXIT_FAILED
+        return EXIT_UNREACHABLE if all(verdict.unreachable for verdict in failures) else EXIT_FAILED
 
 
 def verify(cluster: Cluster, options: VerifyOptions, fleet: Fleet) -> VerifyReport:
@@ -124,6 +125,7 @@ def _row(verdict: Verdict) -> VerdictRow:
         text=verdict.text,
         cause=verdict.cause,
         hint=verdict.hint,
+        unreachable=verdict.unreachable,
     )
 
 

@@ -27,6 +27,7 @@ _NEEDED = {
     "ssh": "openssh-client",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
+_INOTIFY_INSTANCES_PER_NODE = 10  # seen: 8 of systemd and of the session managers, 1 of logind
 _SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -55,6 +56,31 @@ def require_root() -> None:
     """Raise LabUnavailable, saying what to type, unless this process is root."""
     if os.geteuid() != 0:
         raise LabUnavailable("the lab needs root: it makes namespaces and mounts", hint="sudo exlb lab up")
+
+
+def require_watches(nodes: int) -> None:
+    """Raise LabError, saying what to type, unless root may have the inotify instances that so many nodes need.
+
+    Their systemds would otherwise fail in odd places. The nodes count as this host's root.
+    """
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    used = sum(map(_inotify_instances, Path("/proc").glob("[0-9]*")))
+    needed = used + nodes * _INOTIFY_INSTANCES_PER_NODE
+    if needed > limit:
+        raise LabError(
+            f"{nodes} more nodes need {needed} inotify instances in all, and this host allows root {limit}",
+            hint=f"sysctl -w fs.inotify.max_user_instances={max(1024, 2 * needed)}",
+        )
+
+
+def _inotify_instances(process: Path) -> int:
+    """Return how many inotify instances a process of root has; none if it has ended."""
+    try:
+        if process.stat().st_uid != 0:
+            return 0
+        return sum(str(link.readlink()) == "anon_inode:inotify" for link in (process / "fd").iterdir())
+    except OSError:
+        return 0
 
 
 def missing_packages() -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 #
 # $1 root file system  $2 repository  $3... packages of the repository, which come with their dependencies
 set -eu
+umask 022
 root=$1 repository=$2
 shift 2
 

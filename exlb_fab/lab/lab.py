@@ -6,9 +6,9 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ from typing import Any, Self
 from exlb_fab.errors import LabError
 from exlb_fab.lab import cgroups, disks, files, image, layout, machines, network, standins
 from exlb_fab.lab.furnish import furnish
-from exlb_fab.lab.host import python_words, require_host, require_root, search_path, succeeds
+from exlb_fab.lab.host import python_words, require_host, require_root, require_watches, search_path, succeeds
 from exlb_fab.lab.image import Image
 from exlb_fab.lab.launch import last_line
 from exlb_fab.lab.layout import LabLayout, LabNode, NodeLayout, lab_layout
@@ -78,7 +78,18 @@ class _Description:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as problem:
-            raise LabError(f"{lab.description}: {problem}", hint=_command("down", lab.name)) from None
+            raise LabError(f"{lab.description}: {problem}", hint=layout.command("down", lab.name)) from None
+
+
+def _agreeing(lab: LabLayout, nodes: int, release: str) -> _Description | None:
+    """Return the lab's description, None if there is no lab; raises LabError if it is not as asked for."""
+    description = _Description.read(lab)
+    if description and (description.nodes, description.release) != (nodes, release):
+        raise LabError(
+            f"the lab {lab.name!r} has {description.nodes} nodes of {description.release}, not {nodes} of {release}",
+            hint=layout.command("down", lab.name),
+        )
+    return description
 
 
 class Lab:
@@ -104,7 +115,7 @@ class Lab:
         except PermissionError:
             raise LabError(f"the lab {name!r} is root's", hint="sudo exlb lab status") from None
         if description is None or not lab.environment_file.exists():
-            raise LabError(f"there is no lab {name!r}", hint=_command("up", name))
+            raise LabError(f"there is no lab {name!r}", hint=layout.command("up", name))
         return cls(lab, description)
 
     @classmethod
@@ -122,28 +133,22 @@ class Lab:
         """
         require_host()
         lab = lab_layout(name)
-        layout.nodes(nodes)
-        existing = _Description.read(lab)
-        if existing and (existing.nodes, existing.release) != (nodes, release):
-            raise LabError(
-                f"the lab {name!r} exists with {existing.nodes} nodes of {existing.release}, not {nodes} of {release}",
-                hint=_command("down", name),
-            )
+        members = layout.nodes(nodes)
+        existing = _agreeing(lab, nodes, release)
         built = Image(Path(existing.image)) if existing else image.ensure(release, progress)
-        if not built.present():
-            raise LabError(f"the image of the lab is gone: {built.directory}", hint=_command("down", name))
-        wanted = _Description(nodes=nodes, release=release, image=str(built.directory))
-        self = cls(lab, wanted)
         with _at_work(lab):
-            if _Description.read(lab) not in (existing, wanted):
-                raise LabError(f"somebody else made another lab {name!r} meanwhile", hint=_command("status", name))
+            # Read again: another `up` may have made it, or a `down` removed it, while this one waited.
+            existing = _agreeing(lab, nodes, release)
             if existing is None:
-                _clear(lab)  # of what a `down` left that was killed
-            files.write(lab.description, json.dumps(asdict(wanted)))
-            progress(f"booting {', '.join(node.name for node in self.nodes)}")
+                _clear(lab)  # of what a `down` that was killed has left
+                existing = _Description(nodes=nodes, release=release, image=str(built.directory))
+            self = cls(lab, existing)
+            if not self._image.present():
+                raise LabError(f"the image of the lab is gone: {existing.image}", hint=layout.command("down", name))
+            files.write(lab.description, json.dumps(asdict(existing)))
             network.ensure(lab)
-            furnish(lab, self.nodes, built)
-            self._bring_up(self.nodes, progress)
+            furnish(lab, members, self._image)
+            self._bring_up(members, progress)
         return self
 
     def down(self) -> None:
@@ -170,35 +175,42 @@ class Lab:
     def _node_status(self, node: LabNode) -> NodeStatus:
         place = self._layout.node(node)
         leader = machines.leader(place) if network.is_up(self._layout) else None
+        off = NodeStatus(node.name, node.address, "off", partitioned=False, ssh=False, apiserver=standins.OFF)
         if leader is None:
-            return NodeStatus(node.name, node.address, "off", partitioned=False, ssh=False, apiserver=standins.OFF)
-        return NodeStatus(
-            name=node.name,
-            address=node.address,
-            state="running",
-            partitioned=network.bridge_of(self._layout, leader) == layout.CUT_BRIDGE,
-            ssh=self._answers_ssh(node),
-            apiserver=standins.mode(place),
-        )
+            return off
+        try:
+            partitioned = network.bridge_of(self._layout, leader) == layout.CUT_BRIDGE
+            return NodeStatus(
+                name=node.name,
+                address=node.address,
+                state="running",
+                partitioned=partitioned,
+                ssh=not partitioned and self._answers_ssh(node),
+                apiserver=standins.mode(place),
+            )
+        except LabError:
+            if machines.leader(place) == leader:
+                raise
+            return off  # it died while it was looked at
 
     def poweroff(self, node: AnyNode) -> None:
         """Have the node's systemd power it off, and wait until it is off; raises LabError at the limit."""
         place = self._layout.node(self.node(node))
-        with _at_work(self._layout):
+        with self._acting():
             machines.power_off(place)
             standins.stop(place)
 
     def cut(self, node: AnyNode) -> None:
         """Cut the node's power: all its processes are killed at once, its disk stays as it is."""
         place = self._layout.node(self.node(node))
-        with _at_work(self._layout):
+        with self._acting():
             machines.cut_power(place)
             standins.stop(place)
 
     def boot(self, node: AnyNode) -> None:
         """Bring the node to its normal state: running, plugged in, answering over SSH, its stand-in in mode `ok`."""
         wanted = self.node(node)
-        with _at_work(self._layout):
+        with self._acting():
             network.ensure(self._layout)
             self._bring_up([wanted], ignore)
 
@@ -212,7 +224,7 @@ class Lab:
 
     def _plug(self, node: AnyNode, bridge: str) -> None:
         place = self._layout.node(self.node(node))
-        with _at_work(self._layout):
+        with self._acting():
             network.plug(self._layout, machines.require_leader(place), bridge)
 
     def apiserver(self, node: AnyNode, mode: str) -> None:
@@ -222,7 +234,7 @@ class Lab:
         """
         standins.require_mode(mode)
         place = self._layout.node(self.node(node))
-        with _at_work(self._layout):
+        with self._acting():
             leader = machines.require_leader(place)
             if mode == standins.OFF:
                 standins.stop(place)
@@ -232,6 +244,15 @@ class Lab:
                 # Asked from the node itself, which may be partitioned.
                 self._await_apiserver(place, Path(f"/proc/{leader}/ns/net"))
             standins.write_mode(place, mode)
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        """Hold the lab's lock; raises LabError if the lab is gone, and leaves no trace of the lock then."""
+        with _at_work(self._layout):
+            if not self._layout.description.exists():
+                _leave(self._layout)
+                raise LabError(f"there is no lab {self.name!r} any more", hint=layout.command("up", self.name))
+            yield
 
     # Commands
 
@@ -243,7 +264,7 @@ class Lab:
         require_root()
         if not network.is_up(self._layout):
             raise LabError(
-                f"the lab {self.name!r} has not been up since this host started", hint=_command("up", self.name)
+                f"the lab {self.name!r} has not been up since this host started", hint=layout.command("up", self.name)
             )
         return ["nsenter", f"--net={self._layout.namespace_file}", "--", *command]
 
@@ -317,6 +338,7 @@ class Lab:
         return self.argv([*words, "-l", user, node.address, *(["--", *command] if command else [])])
 
     def command_environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of commands on the bastion: ours, the lab's variables, and `extra`."""
         # The exlb of this Python comes first: it is not on root's PATH as a rule.
         path = os.pathsep.join([str(Path(sys.executable).parent), search_path()])
         return {**os.environ, "PATH": path, **self.variables(), **(extra or {})}
@@ -325,6 +347,9 @@ class Lab:
 
     def _bring_up(self, nodes: Sequence[LabNode], progress: Callable[[str], None]) -> None:
         """Bring nodes to their normal state, all at the same time; raises the first one's error when all have ended."""
+        asleep = [node.name for node in nodes if not machines.is_running(self._layout.node(node))]
+        require_watches(len(asleep))
+        progress(f"booting {', '.join(asleep)}" if asleep else "every node runs already")
         stopping = threading.Event()
         with ThreadPoolExecutor(max_workers=len(nodes)) as executor:
             futures = {executor.submit(self._bring_up_node, node, stopping): node for node in nodes}
@@ -340,6 +365,8 @@ class Lab:
 
     def _bring_up_node(self, node: LabNode, stopping: threading.Event) -> None:
         place = self._layout.node(node)
+        if not machines.is_running(place):
+            standins.stop(place)  # one that has not noticed yet that its node is gone
         leader = machines.start(self._layout, place, self._image)
         standins.write_mode(place, "ok")
         standins.start(place, leader)
@@ -358,8 +385,10 @@ class Lab:
             case "died":
                 raise LabError(f"{node} died: {last_line(place.console_log)}", hint=f"less {place.console_log}")
             case None:
+                cut, boot = (layout.command(verb, self.name, node.name) for verb in ("cut", "boot"))
                 raise LabError(
-                    f"{node} does not answer over SSH within {_SSH_LIMIT_S} s", hint=f"less {place.console_log}"
+                    f"{node} does not answer over SSH within {_SSH_LIMIT_S} s (its console: {place.console_log})",
+                    hint=f"{cut} && {boot}",
                 )
 
     def _answers_ssh(self, node: LabNode) -> bool:
@@ -396,7 +425,7 @@ def down(name: str = "default") -> None:
     lab = lab_layout(name)
     with _at_work(lab):
         _clear(lab)
-        shutil.rmtree(lab.directory)
+        _leave(lab)
     if lab.home == layout.DEFAULT_HOME:
         with suppress(OSError):
             lab.home.rmdir()
@@ -420,10 +449,19 @@ def _clear(lab: LabLayout) -> None:
             path.unlink()
 
 
-def _at_work(lab: LabLayout) -> AbstractContextManager[None]:
-    return locked(lab.lock, what=f"the lab {lab.name!r}", limit_s=_LOCK_LIMIT_S)
+def _leave(lab: LabLayout) -> None:
+    """Remove the lock, which we hold, and the directory, which is otherwise empty."""
+    lab.lock.unlink()
+    # Whoever has waited for the lock may have made a new one already, and then the directory is theirs.
+    with suppress(OSError):
+        lab.directory.rmdir()
 
 
-def _command(verb: str, name: str) -> str:
-    """Return the command line that does something to the lab of that name."""
-    return f"exlb lab {verb}" + ("" if name == "default" else f" --name {name}")
+@contextmanager
+def _at_work(lab: LabLayout) -> Iterator[None]:
+    """Hold the lab's lock; what the system refuses meanwhile becomes a LabError."""
+    with locked(lab.lock, what=f"the lab {lab.name!r}", limit_s=_LOCK_LIMIT_S):
+        try:
+            yield
+        except OSError as problem:
+            raise LabError(f"the lab {lab.name!r}: {problem}", hint=layout.command("down", lab.name)) from problem

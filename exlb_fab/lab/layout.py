@@ -4,6 +4,7 @@ Nothing here touches the system. That every name follows from the lab's name is 
 an `up` that was killed at any moment: it needs no record of what had been made.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -65,20 +66,36 @@ def nodes(count: int) -> tuple[LabNode, ...]:
     return tuple(LabNode(f"lb{number}", str(GATEWAY.network[10 + number])) for number in range(1, count + 1))
 
 
+def command(verb: str, lab: str, *arguments: str) -> str:
+    """Return the command line that does something to the lab of that name: for hints."""
+    return " ".join(["exlb lab", verb, *arguments, *([] if lab == "default" else ["--name", lab])])
+
+
 def home(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the directory that has one directory per lab."""
-    return Path(environ.get("EXLB_LAB_HOME") or DEFAULT_HOME).absolute()
+    """Return the directory that has one directory per lab; raises LabError."""
+    return _directory(environ, "EXLB_LAB_HOME", DEFAULT_HOME)
 
 
 def cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the directory of the images."""
-    return Path(environ.get("EXLB_LAB_CACHE") or DEFAULT_CACHE).absolute()
+    """Return the directory of the images; raises LabError."""
+    return _directory(environ, "EXLB_LAB_CACHE", DEFAULT_CACHE)
+
+
+def _directory(environ: Mapping[str, str], variable: str, default: Path) -> Path:
+    path = Path(environ.get(variable) or default).absolute()
+    # mount(8) takes the first three as syntax in the options of an overlay, nspawn the first in a bind.
+    if set(str(path)) & set(":,\\\n"):
+        raise LabError(
+            f"{variable}: {str(path)!r} may have no ':', ',', '\\' or line end in it", hint=f"unset {variable}"
+        )
+    return path
 
 
 @dataclass(frozen=True)
 class NodeLayout:
     """The paths and names of one node of a lab."""
 
+    lab: str
     node: LabNode
     directory: Path  # apiserver-mode, console.log, the stand-in's certificate
     disk: Path  # what the node has written: upper and work directory, mount point
@@ -164,8 +181,15 @@ class LabLayout:
         return self.directory / "disks"
 
     @property
+    def _elsewhere(self) -> str:
+        # Labs below another home may bear the same names; what the whole host shares must not.
+        if self.home == DEFAULT_HOME:
+            return ""
+        return "." + hashlib.sha256(str(self.home).encode()).hexdigest()[:8]
+
+    @property
     def namespace(self) -> str:
-        return f"exlb-{self.name}"
+        return f"exlb-{self.name}{self._elsewhere}"
 
     @property
     def namespace_file(self) -> Path:
@@ -174,15 +198,16 @@ class LabLayout:
     @property
     def cgroup(self) -> str:
         # The dot is in no lab's name: no lab's group can be taken for another's.
-        return f"exlb-lab.{self.name}"
+        return f"exlb-lab.{self.name}{self._elsewhere}"
 
     def node(self, node: LabNode) -> NodeLayout:
         """Return the paths and names of one node."""
         return NodeLayout(
+            lab=self.name,
             node=node,
             directory=self.directory / "nodes" / node.name,
             disk=self.disks / node.name,
-            machine=f"exlb-{self.name}-{node.name}",
+            machine=f"exlb-{self.name}-{node.name}{self._elsewhere}",
             cgroup=f"{self.cgroup}/{node.name}",
             apiserver_cgroup=f"{self.cgroup}/{node.name}.apiserver",
         )
@@ -190,8 +215,4 @@ class LabLayout:
 
 def lab_layout(name: str) -> LabLayout:
     """Return the paths and names of the lab; raises LabError on a name that a lab cannot have."""
-    directory = home()
-    # mount(8) takes these three as syntax in the options of an overlay.
-    if set(str(directory)) & set(":,\\"):
-        raise LabError(f"{directory}: the lab's directory may have no ':', ',' or '\\' in it", hint="set EXLB_LAB_HOME")
-    return LabLayout(lab_name(name), directory)
+    return LabLayout(lab_name(name), home())

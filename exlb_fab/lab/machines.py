@@ -9,7 +9,7 @@ from exlb_fab.lab import cgroups, network
 from exlb_fab.lab.host import program_environment
 from exlb_fab.lab.image import Image
 from exlb_fab.lab.launch import last_line, launch
-from exlb_fab.lab.layout import LAB_BRIDGE, REPOSITORY_IN_NODE, LabLayout, NodeLayout
+from exlb_fab.lab.layout import LAB_BRIDGE, REPOSITORY_IN_NODE, LabLayout, NodeLayout, command
 from exlb_fab.lab.waiting import until
 
 _BOOT_SCRIPT = Path(__file__).with_name("boot.sh")
@@ -47,7 +47,7 @@ def require_leader(node: NodeLayout) -> int:
     """Return the process that is process 1 of the machine; raises LabError if it is off."""
     pid = leader(node)
     if pid is None:
-        raise LabError(f"{node.node} is off", hint=f"exlb lab boot {node.node}")
+        raise LabError(f"{node.node} is off", hint=command("boot", node.lab, node.node.name))
     return pid
 
 
@@ -111,7 +111,7 @@ def power_off(node: NodeLayout) -> None:
             cgroups.remove(node.cgroup)
             return
     limit_s = _POWEROFF_TRIES * _POWEROFF_TRY_S
-    raise LabError(f"{node.node} is not off after {limit_s} s", hint=f"exlb lab cut {node.node}")
+    raise LabError(f"{node.node} is not off after {limit_s} s", hint=command("cut", node.lab, node.node.name))
 
 
 def cut_power(node: NodeLayout) -> None:
@@ -123,8 +123,8 @@ def cut_power(node: NodeLayout) -> None:
     cgroups.remove(node.cgroup)
 
 
-def words_inside(node: NodeLayout, command: Sequence[str]) -> list[str]:
-    """Return the words that run `command` as root in all namespaces of the machine; raises LabError if it is off."""
+def words_inside(node: NodeLayout, words: Sequence[str]) -> list[str]:
+    """Return the words that run `words` as root in all namespaces of the machine; raises LabError if it is off."""
     pid = require_leader(node)
     environment = [
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -133,4 +133,4 @@ def words_inside(node: NodeLayout, command: Sequence[str]) -> list[str]:
         "TERM=dumb",
     ]
     enter = ["nsenter", f"--target={pid}", "--all", "--root", "--wd", "--"]
-    return [*enter, "/usr/bin/env", "-i", *environment, *command]
+    return [*enter, "/usr/bin/env", "-i", *environment, *words]

@@ -8,7 +8,7 @@ from typing import Any
 
 from exlb_fab.errors import LabError
 from exlb_fab.lab.host import run_program
-from exlb_fab.lab.layout import CUT_BRIDGE, GATEWAY, LAB_BRIDGE, NAMESPACES, NODE_INTERFACE, LabLayout
+from exlb_fab.lab.layout import CUT_BRIDGE, GATEWAY, LAB_BRIDGE, NAMESPACES, NODE_INTERFACE, LabLayout, command
 from exlb_fab.lab.waiting import until
 
 
@@ -21,14 +21,23 @@ def ensure(lab: LabLayout) -> None:
     """Make the namespace and its bridges, or what is missing of them."""
     if not is_up(lab):
         # Not `ip netns add`: it makes /run/netns a mount of its own, for good.
-        NAMESPACES.mkdir(mode=0o755, parents=True, exist_ok=True)
-        lab.namespace_file.touch(mode=0o444)
+        until(lambda: _make_file(lab.namespace_file), limit_s=1)
         run_program(["unshare", f"--net={lab.namespace_file}", "true"], failure=f"{lab.namespace}: no namespace")
     there = {link["ifname"] for link in _links(lab)}
     batch = [f"link add {bridge} type bridge" for bridge in (LAB_BRIDGE, CUT_BRIDGE) if bridge not in there]
     batch += [f"address replace {GATEWAY} dev {LAB_BRIDGE}"]
     batch += [f"link set {link} up" for link in ("lo", LAB_BRIDGE, CUT_BRIDGE)]
     run_program(["ip", "-n", lab.namespace, "-batch", "-"], text="\n".join(batch) + "\n")
+
+
+def _make_file(path: Path) -> bool:
+    """Make the file that the namespace is mounted on; False if another lab's end took the directory away meanwhile."""
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.touch(mode=0o444)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def remove(lab: LabLayout) -> None:
@@ -64,7 +73,9 @@ def plug(lab: LabLayout, leader: int, bridge: str) -> None:
     """
     link = until(lambda: _bastion_link(lab, leader), limit_s=5)
     if link is None:
-        raise LabError(f"the node of process {leader} has no interface in {lab.namespace}", hint="exlb lab status")
+        raise LabError(
+            f"the node of process {leader} has no interface in {lab.namespace}", hint=command("status", lab.name)
+        )
     if link.get("master") == bridge:
         return
     name = str(link["ifname"])

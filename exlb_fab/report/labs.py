@@ -8,12 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from exlb_fab.lab import LabStatus
+from exlb_fab.report.tables import titled
 
 
-def lab_table(status: LabStatus) -> Table:
+def lab_table(status: LabStatus) -> RenderableType:
     """Return the nodes of a lab and how each is."""
     title = f"Lab {status.name} ({status.release}), VIP {status.vip}"
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("node", "address", "power", "network", "ssh", "apiserver stand-in"):
         table.add_column(column)
     for node in status.nodes:
@@ -28,7 +29,7 @@ def lab_table(status: LabStatus) -> Table:
             Text("answers" if node.ssh else "silent", "green" if node.ssh else "bold red"),
             Text(node.apiserver, "green" if node.apiserver == "ok" else "yellow"),
         )
-    return table
+    return titled(title, table)
 
 
 def lab_ready(status: LabStatus) -> RenderableType:

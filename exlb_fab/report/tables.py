@@ -95,10 +95,11 @@ def _render(report: RenderReport) -> RenderableType:
 
 @answer.register
 def _config(report: ConfigReport) -> RenderableType:
-    table = _table(report.path, "variable", "value", "from")
+    table = _table("variable", "value", "from")
     for row in report.settings:
-        table.add_row(Text(row.name, "bold"), Text(row.value), Text(row.source, "dim"))
-    return table
+        source = row.source.replace(f"{report.path}:", "line ")
+        table.add_row(Text(row.name, "bold"), Text(row.value), Text(source, "dim"))
+    return titled(report.path, table)
 
 
 @answer.register
@@ -115,22 +116,25 @@ def _verify(report: VerifyReport) -> RenderableType:
     return Group(*parts)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD, pad_edge=False
-    )
+def _table(*columns: str) -> Table:
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _nodes_table(title: str, rows: Sequence[NodeRow]) -> Table:
-    table = _table(title, "node", "result", "what", "time")
+def titled(title: str, table: Table) -> RenderableType:
+    """Return a table under its title, which may be wider than it."""
+    return Group(Text(title, "bold"), table)
+
+
+def _nodes_table(title: str, rows: Sequence[NodeRow]) -> RenderableType:
+    table = _table("node", "result", "what", "time")
     for row in rows:
         detail = row.detail + (f"\nnext: {row.hint}" if row.hint else "")
         time = f"{row.seconds:.1f} s" if row.seconds else ""
         table.add_row(Text(row.node, "cyan"), Text(row.result, RESULT_STYLES[row.result]), Text(detail), time)
-    return table
+    return titled(title, table)
 
 
 def _sentence(rows: Iterable[NodeRow], unchanged: str, changed: str) -> Text:
@@ -141,15 +145,15 @@ def _sentence(rows: Iterable[NodeRow], unchanged: str, changed: str) -> Text:
     return Text(changed if "changed" in results else unchanged, "bold green")
 
 
-def _matrix(title: str, report: VerifyReport, family: str) -> Table:
+def _matrix(title: str, report: VerifyReport, family: str) -> RenderableType:
     """Lay the verdicts of a family out: a row per node, a column per check."""
     asked = [check.id for check in report.checks if check.id.startswith(f"{family}.")]
     found = {(verdict.check, verdict.node): verdict for verdict in report.verdicts}
     columns = [check for check in asked if (check, None) not in found]
-    table = _table(title, "node", *(check.partition(".")[2] for check in columns))
+    table = _table("node", *(check.partition(".")[2] for check in columns))
     for node in report.nodes:
         table.add_row(Text(node, "cyan"), *(_cell(found.get((check, node))) for check in columns))
-    return table
+    return titled(title, table)
 
 
 def _cell(verdict: VerdictRow | None) -> Text:
@@ -159,8 +163,8 @@ def _cell(verdict: VerdictRow | None) -> Text:
     return Text(words, STATUS_STYLES[verdict.status])
 
 
-def _backends_table(report: VerifyReport) -> Table:
-    table = _table("Backends, as the proxy of each node sees them", "listener", "backend", *report.nodes)
+def _backends_table(report: VerifyReport) -> RenderableType:
+    table = _table("listener", "backend", *report.nodes)
     for row in report.backends:
         backend = row.address if row.server in row.address else f"{row.server} {row.address}"
         cells = (row.seen.get(node, "-") for node in report.nodes)
@@ -168,7 +172,7 @@ def _backends_table(report: VerifyReport) -> Table:
             Text(cell, "green" if cell.startswith("UP") else "bold red" if cell != "-" else "dim") for cell in cells
         )
         table.add_row(row.listener, Text(backend, "cyan"), *styled)
-    return table
+    return titled("Backends, as the proxy of each node sees them", table)
 
 
 def _finding(verdict: VerdictRow) -> Text:

@@ -275,8 +275,9 @@ def test_a_machine_that_was_off_comes_back_as_itself(machines: Lab, how: str) ->
     assert asked(machines, 2) in ("OSError", "TimeoutError")
     with pytest.raises(LabError, match="lb2 is off"):
         machines.shell_in(2, ["true"])
-    with pytest.raises(LabError, match="lb2 is off"):
+    with pytest.raises(LabError, match="lb2 is off") as refusal:
         machines.partition(2)
+    assert refusal.value.hint == "exlb lab boot lb2 --name t-lab"
 
     machines.boot(2)
     assert state(machines, 2) == ("running", False, True, "ok")
@@ -334,6 +335,35 @@ def test_down_leaves_nothing_and_is_content_with_nothing(name: str) -> None:
     assert name not in labs()
     with pytest.raises(LabError, match="no lab"):
         Lab.open(name)
+    with pytest.raises(LabError, match=r"no lab .* any more"):
+        lab.cut(1)
+    with pytest.raises(LabError, match="has not been up"):
+        lab.run(["true"])
+    assert nothing(name)
+
+
+def test_two_operators_get_the_same_lab(name: str) -> None:
+    with subprocess.Popen(_up_words(name)) as one, subprocess.Popen(_up_words(name)) as other:
+        assert until(lambda: MOMENTS["has a machine"](lab_layout(name)), limit_s=120)
+        (first,) = boot_ids(Lab.open(name))
+        assert (one.wait(60), other.wait(60)) == (0, 0)
+    assert boot_ids(Lab.open(name)) == [first]
+
+
+def test_a_lab_below_another_home_may_have_the_same_name(
+    machines: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = boot_ids(machines)
+    monkeypatch.setenv("EXLB_LAB_HOME", str(tmp_path / "a home"))
+    try:
+        other = Lab.up(machines.name, nodes=1)
+        assert labs() == (machines.name,)
+        assert ssh(other, 1, "hostname") == (0, "lb1")
+    finally:
+        down(machines.name)
+    assert list((tmp_path / "a home").iterdir()) == []
+    monkeypatch.delenv("EXLB_LAB_HOME")
+    assert boot_ids(machines) == before
 
 
 MOMENTS: dict[str, Callable[[LabLayout], bool]] = {

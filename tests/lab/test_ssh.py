@@ -32,10 +32,15 @@ def asked(
     return child.exitstatus, output, times
 
 
+def host_keys(green: Bastion) -> dict[str, str]:
+    """Return `type key` of each address that the lab's known_hosts has."""
+    fields = (line.split(maxsplit=1) for line in (green.lab.directory / "known_hosts").read_text().splitlines())
+    return {name: key for names, key in fields for name in names.split(",")}
+
+
 def test_another_host_key_is_refused(green: Bastion) -> None:
     known = green.folder / "known_hosts"
-    lines = (green.lab.directory / "known_hosts").read_text().splitlines()
-    keys = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    keys = host_keys(green)
     keys[green.address("lb2")] = keys[green.address("lb1")]
     known.write_text("".join(f"{host} {key}\n" for host, key in keys.items()))
     env = green.environment(SSH_KNOWN_HOSTS=str(known))
@@ -116,8 +121,8 @@ def test_works_through_a_proxy_jump_of_the_ssh_configuration(green: Bastion) -> 
 
 def test_an_unknown_gateway_is_refused(green: Bastion) -> None:
     known = green.folder / "known_hosts"
-    lines = (green.lab.directory / "known_hosts").read_text().splitlines()
-    known.write_text("".join(f"{line}\n" for line in lines if not line.startswith(f"{green.address('lb1')} ")))
+    keys = host_keys(green)
+    known.write_text("".join(f"{host} {key}\n" for host, key in keys.items() if host != green.address("lb1")))
     env = green.environment(SSH_GATEWAY=f"root@{green.address('lb1')}", SSH_KNOWN_HOSTS=str(known))
     ran = green.exlb("verify", "--nodes", "lb2", env=env, status=4)
     assert f"gateway root@{green.address('lb1')}: host key of {green.address('lb1')} is not known" in ran.said

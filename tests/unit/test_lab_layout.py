@@ -25,8 +25,11 @@ def test_a_name_that_would_not_do_as_a_file_is_refused(name: str) -> None:
     assert refusal.value.hint
 
 
-@given(NAMES, NAMES)
-def test_no_two_labs_share_a_name_of_anything(one: str, other: str) -> None:
+HOMES = st.sampled_from([layout.DEFAULT_HOME, Path("/srv/labs"), Path("/srv/other")])
+
+
+@given(NAMES, NAMES, HOMES, HOMES)
+def test_no_two_labs_share_a_name_of_anything(one: str, other: str, one_home: Path, other_home: Path) -> None:
     def names(lab: LabLayout) -> set[str]:
         places = [lab.node(node) for node in layout.nodes(layout.NODES_MAXIMUM)]
         return {lab.namespace, lab.cgroup, str(lab.directory), *(place.machine for place in places)}
@@ -34,10 +37,10 @@ def test_no_two_labs_share_a_name_of_anything(one: str, other: str) -> None:
     def inside(group: str, outer: str) -> bool:
         return Path(group).is_relative_to(outer)
 
-    labs = (LabLayout(one, Path("/home")), LabLayout(other, Path("/home")))
-    if one != other:
+    labs = (LabLayout(one, one_home), LabLayout(other, other_home))
+    if (one, one_home) != (other, other_home):
         assert not inside(labs[0].cgroup, labs[1].cgroup)
-        assert not {labs[0].namespace, labs[0].cgroup} & names(labs[1])
+        assert not names(labs[0]) & names(labs[1])
 
 
 def test_nodes_are_numbered_from_one_behind_the_gateway() -> None:
@@ -60,10 +63,12 @@ def test_directories_can_be_moved_by_variables(monkeypatch: pytest.MonkeyPatch, 
     assert layout.cache({}) == layout.DEFAULT_CACHE
 
 
-def test_a_directory_that_mount_would_misread_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EXLB_LAB_HOME", "/var/lib/a,b")
-    with pytest.raises(LabError, match="may have no"):
-        lab_layout("a")
+@pytest.mark.parametrize("path", ["/var/lib/a,b", "/var/lib/a:b", "/var/lib/a\\b", "/var/lib/a\nb"])
+def test_a_directory_that_mount_would_misread_is_refused(path: str) -> None:
+    with pytest.raises(LabError, match=r"EXLB_LAB_HOME: .* may have no"):
+        layout.home({"EXLB_LAB_HOME": path})
+    with pytest.raises(LabError, match=r"EXLB_LAB_CACHE: .* may have no"):
+        layout.cache({"EXLB_LAB_CACHE": path})
 
 
 @pytest.mark.parametrize("home", ["/var/lib/exlb-lab", "/home/it's $HOME `id`/a b"])
