@@ -41,11 +41,15 @@ def test_proxy_stopped_on_the_holder_is_red_until_clients_are_served_again(green
     green.wait_until(lambda: green.exlb("verify", status=None).status == 0, TAKEOVER_SECONDS)
 
 
-def test_split_brain_is_red_and_names_the_holders(green: Bastion, deployed_lab: Lab) -> None:
-    deployed_lab.shell_in("lb3", ["ip", "addr", "add", f"{green.lab.vip}/32", "dev", "host0"])
-    ran = green.exlb("verify", status=1)
-    assert "split brain: lb1, lb3 all hold" in ran.said
-    deployed_lab.shell_in("lb3", ["ip", "addr", "del", f"{green.lab.vip}/32", "dev", "host0"])
+def test_split_brain_is_red_and_names_the_holders(green: Bastion) -> None:
+    (holder,) = green.holders()
+    other = next(node for node in green.nodes if node != holder)
+    green.inside(other, "ip", "addr", "add", f"{green.lab.vip}/32", "dev", "host0")
+    try:
+        ran = green.exlb("verify", status=1)
+    finally:
+        green.inside(other, "ip", "addr", "del", f"{green.lab.vip}/32", "dev", "host0")
+    assert f"split brain: {', '.join(sorted((holder, other)))} all hold {green.lab.vip}" in ran.said
 
 
 def test_apiservers_that_want_a_login_are_recognised(green: Bastion, deployed_lab: Lab) -> None:
@@ -95,6 +99,8 @@ def test_one_node_without_power_is_named_and_the_others_are_looked_at(
 
 def test_skip_unreachable_pushes_to_the_others(green: Bastion, deployed_lab: Lab) -> None:
     deployed_lab.cut("lb3")
+    # What the dead apiserver costs clients until the proxies see it is not what is asked here.
+    green.wait_until(lambda: "2 of 3 up" in green.exlb("verify", status=None).said and green.served())
     env = green.environment(BALANCE="leastconn")
     with green.client() as seen:
         ran = green.exlb("push-config", "--skip-unreachable", "-o", "json", env=env, status=4)

@@ -250,6 +250,8 @@ def test_a_partitioned_node_is_alone_with_its_link_up(machines: Lab) -> None:
     for _ in range(2):
         machines.partition("lb2")
     assert state(machines, 2) == ("running", True, False, "ok")
+    assert asked(machines, 2) in ("OSError", "TimeoutError")
+    assert ssh(machines, 1, "hostname") == (0, "lb1")
     assert inside(machines, 2, "cat", "/sys/class/net/host0/carrier") == "1"
     assert machines.shell_in(1, ["ping", "-c1", "-W1", "lb2"]).returncode == 1
     machines.partition("lb1")
@@ -257,7 +259,8 @@ def test_a_partitioned_node_is_alone_with_its_link_up(machines: Lab) -> None:
     for node in (1, 2, 2):
         machines.heal(node)
     assert state(machines, 2) == ("running", False, True, "ok")
-    inside(machines, 1, "ping", "-c1", "-W2", "lb2")
+    # A question for lb2's address that was asked before it was back ends in "unreachable".
+    assert until(lambda: machines.shell_in(1, ["ping", "-c1", "-W1", "lb2"]).returncode == 0, limit_s=10)
 
 
 @pytest.mark.parametrize("how", ["cut", "poweroff"])
