@@ -143,6 +143,10 @@ class Facts:
         """Tell whether the node has the address on an interface. Addresses are compared, never their text."""
         return any(each.address.ip == address for each in self.addresses)
 
+    def lacks(self, proxy: Proxy) -> tuple[str, ...]:
+        """Return the programs that a node of this proxy needs and this one does not have."""
+        return tuple(program for program in (proxy.process, *PROGRAMS) if program not in self.programs)
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:

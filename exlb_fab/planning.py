@@ -176,21 +176,17 @@ def _interface_fault(cluster: Cluster, node: Node, facts: Facts) -> str | None:
 
 
 def _refuse_unfit(cluster: Cluster, proxy: Proxy, found: Mapping[Node, Facts]) -> None:
-    """Refuse nodes without the programs, and ports that somebody else listens on."""
+    """Refuse nodes that lack programs or cannot validate, and ports that somebody else listens on."""
+    lacking = {node: facts.lacks(proxy) for node, facts in found.items()}
+    incomplete = [f"{node}: not installed: {', '.join(programs)}" for node, programs in lacking.items() if programs]
+    if incomplete:
+        raise PlanError("\n".join(incomplete), hint="exlb install")
     faults = [fault for node, facts in found.items() for fault in _unfit(cluster, proxy, node, facts)]
     if faults:
-        missing = any(facts.proxy_version is None or facts.keepalived_version is None for facts in found.values())
-        raise PlanError("\n".join(faults), hint="exlb install" if missing else None)
+        raise PlanError("\n".join(faults), hint="exlb exec --sudo -- ss -ltnp shows who listens")
 
 
 def _unfit(cluster: Cluster, proxy: Proxy, node: Node, facts: Facts) -> list[str]:
-    missing = [
-        name
-        for name, version in ((proxy.name, facts.proxy_version), ("keepalived", facts.keepalived_version))
-        if version is None
-    ]
-    if missing:
-        return [f"{node}: {' and '.join(missing)} not installed"]
     faults = []
     if facts.keepalived_version and not can_validate(facts.keepalived_version):
         faults.append(

@@ -93,7 +93,12 @@ def _proxy_file(cluster: Cluster, proxy: Proxy, templates: Templates) -> File:
     text, digest = templates.render(
         proxy.template,
         proxy.quote,
-        {"admin_socket": proxy.admin_socket, "stats": cluster.stats, "listeners": cluster.listeners},
+        {
+            "admin_socket": proxy.admin_socket,
+            "memory": proxy.memory,
+            "stats": cluster.stats,
+            "listeners": cluster.listeners,
+        },
     )
     return File(
         path=proxy.path,

@@ -28,14 +28,13 @@ def _reachable(view: View) -> Iterator[Verdict]:
 CHECKS.append(Check("node.ssh", "Every node answers over SSH", _reachable))
 
 
-@CHECKS.per_node("node.packages", "The proxy and keepalived are installed")
+@CHECKS.per_node("node.packages", "The proxy, keepalived and what they need are installed")
 def installed(view: View, node: Node) -> Verdict:
     facts = view.facts(node)
-    versions = {view.proxy.name: facts.proxy_version, "keepalived": facts.keepalived_version}
-    missing = [name for name, version in versions.items() if version is None]
+    missing = facts.lacks(view.proxy)
     if missing:
-        return failed(f"{' and '.join(missing)} not installed", hint="exlb install")
-    return passed(", ".join(f"{name} {version}" for name, version in versions.items()))
+        return failed(f"not installed: {', '.join(missing)}", hint="exlb install")
+    return passed(f"{view.proxy.name} {facts.proxy_version}, keepalived {facts.keepalived_version}")
 
 
 @CHECKS.overall("node.same-versions", "All nodes run the same versions")

@@ -129,6 +129,12 @@ change_unit() {
 	return 1
 }
 
+# change_proxy ACTION
+change_proxy() {
+	if [ "$1" = reload ]; then proxy_remember || :; fi
+	change_unit "$proxy_unit" "$1"
+}
+
 uptime_seconds() {
 	cut -d . -f 1 /proc/uptime
 }
@@ -146,6 +152,7 @@ gate_proxy() {
 		fi
 		sleep 0.1
 	done
+	proxy_forget
 }
 
 gate_keepalived() {
@@ -166,7 +173,7 @@ stage() {
 undo() {
 	echo 'step restore'
 	each put_back
-	change_unit "$proxy_unit" "$1"
+	change_proxy "$1"
 	change_unit keepalived "$2"
 	fail
 }
@@ -177,7 +184,7 @@ activate() {
 	run keep each keep_old || fail 'the active files cannot be kept'
 	run write each write_new || fail 'the new files cannot be written'
 	run swap each swap || undo none none
-	run "$1-proxy" change_unit "$proxy_unit" "$1" || undo "$1" none
+	run "$1-proxy" change_proxy "$1" || undo "$1" none
 	if [ "$1" != none ]; then run gate-proxy gate_proxy "$proxy_path" "$3" || undo "$1" none; fi
 	run "$2-keepalived" change_unit keepalived "$2" || undo "$1" "$2"
 	run gate-keepalived gate_keepalived || undo "$1" "$2"
@@ -186,7 +193,7 @@ activate() {
 }
 
 change_units() {
-	run "$1-proxy" change_unit "$proxy_unit" "$1" || fail
+	run "$1-proxy" change_proxy "$1" || fail
 	if [ "$1" != none ]; then run gate-proxy gate_proxy "$proxy_path" "$3" || fail; fi
 	run "$2-keepalived" change_unit keepalived "$2" || fail
 	if [ "$2" != none ]; then run gate-keepalived gate_keepalived || fail; fi

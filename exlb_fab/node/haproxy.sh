@@ -5,6 +5,7 @@
 proxy_unit=haproxy
 proxy_path=/etc/haproxy/haproxy.cfg
 proxy_socket=/run/haproxy-admin.sock
+proxy_memory=/run/haproxy-server-state
 
 proxy_version() {
 	haproxy -v
@@ -31,4 +32,16 @@ proxy_digest() {
 proxy_settled() {
 	servers=$(printf 'show stat\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) &&
 		! printf '%s\n' "$servers" | grep -q ',INI,'
+}
+
+# proxy_remember: let the next process begin with what this one knows of its servers. Without it a reload takes every
+# server for up, and a client that is sent to a dead one waits until its first check has failed.
+proxy_remember() {
+	printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" >"$proxy_memory.new" 2>/dev/null &&
+		mv -f "$proxy_memory.new" "$proxy_memory"
+}
+
+# proxy_forget: a state of today must not be loaded by a start tomorrow; what stays is the format's version.
+proxy_forget() {
+	printf '1\n' >"$proxy_memory"
 }

@@ -45,7 +45,8 @@ class Proxy:
     """One kind of proxy: what to install, render and ask.
 
     `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
-    proxy_state, proxy_digest. `quote` turns any text into one word of its configuration language.
+    proxy_state, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that carries the state
+    of the servers over a reload. `quote` turns any text into one word of its configuration language.
     `mask` hides the passwords in a configuration, ours or one found. `parse_state` raises FactsError on what it
     does not understand.
     """
@@ -57,6 +58,7 @@ class Proxy:
     path: str
     template: str
     admin_socket: str
+    memory: str
     program: str
     quote: Callable[[str], str]
     mask: Callable[[str], str]

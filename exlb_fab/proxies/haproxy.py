@@ -61,6 +61,7 @@ HAPROXY = Proxy(
     path="/etc/haproxy/haproxy.cfg",
     template="haproxy.cfg.j2",
     admin_socket="/run/haproxy-admin.sock",
+    memory="/run/haproxy-server-state",
     program="haproxy.sh",
     quote=quote,
     mask=mask,

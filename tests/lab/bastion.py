@@ -123,6 +123,7 @@ class Bastion:
                 self.lab.boot(found.name)
         for node in self.nodes:
             self.inside(node, "systemctl", "start", "haproxy", check=False)
+        self.exlb("install")
         self.exlb("push-config")
         self.wait_until(lambda: self.exlb("verify", status=None).status == 0, 60)
 

@@ -143,16 +143,11 @@ def test_failing_repository_shows_the_package_managers_own_last_lines(green: Bas
 
 def test_install_waits_for_another_package_manager(green: Bastion) -> None:
     green.inside("lb3", "apt-get", "purge", "-y", "socat")
-    lock = (
-        'perl -e \'use Fcntl; open(F, ">", "/var/lib/dpkg/lock-frontend") or die;'
-        ' fcntl(F, F_SETLK, pack("s s l l i", F_WRLCK, 0, 0, 0, 0)) or die; sleep 600\''
-    )
-    green.inside("lb3", "systemd-run", "--unit=other-manager", "sh", "-c", f"exec {lock}")
-    green.wait_until(
-        lambda: (
-            "FLOCK" in green.inside("lb3", "cat", "/proc/locks") or "POSIX" in green.inside("lb3", "cat", "/proc/locks")
-        )
-    )
+    # Another apt-get, which holds the lock while its hook runs.
+    hook = "DPkg::Pre-Invoke::=touch /run/locked; sleep 600"
+    words = ["apt-get", "-y", "-o", hook, "install", "--reinstall", "psmisc"]
+    green.inside("lb3", "systemd-run", "--unit=other-manager", *words)
+    green.wait_until(lambda: "locked" in green.inside("lb3", "ls", "/run"))
     try:
         ran = green.exlb("install", "--lock-wait", "2", status=1)
         assert "/var/lib/dpkg/lock-frontend is held by process" in ran.said
