@@ -64,11 +64,11 @@ class _RollOut:
 
     def stage(self, plans: Sequence[NodePlan]) -> bool:
         """Bring the new files to the nodes and validate them there, all nodes at once."""
-        return self._all(plans, self._stage_one, "validated")
+        return self._all(plans, self._stage_one, "validated its new files")
 
     def apply(self, wave: Sequence[NodePlan]) -> bool:
         """Make the staged files the active ones on the nodes of one wave."""
-        return self._all(wave, self._apply_one, None)
+        return self._all(wave, self._apply_one, "serves with them")
 
     def gate(self) -> bool:
         """Wait until exactly one node holds the VIP; True at once where only the proxy changed and nothing moved."""
@@ -110,15 +110,13 @@ class _RollOut:
     def _program(self) -> str:
         return program(self._proxy.program, "apply.sh")
 
-    def _all(
-        self, plans: Sequence[NodePlan], work: Callable[[NodePlan, Remote], NodeResult | None], done: str | None
-    ) -> bool:
+    def _all(self, plans: Sequence[NodePlan], work: Callable[[NodePlan, Remote], NodeResult | None], done: str) -> bool:
         by_node = {each.node: each for each in plans}
         outcomes = self._fleet.each(by_node, lambda node, remote: work(by_node[node], remote))
         for node, value in outcomes.values.items():
             if value is not None:
                 self.results[node] = value
-            self._fleet.emit(Event("done", done or (value.detail if value else ""), node.name))
+            self._fleet.emit(Event("done", done, node.name))
         for node, error in outcomes.errors.items():
             if not isinstance(error, NotStartedError):
                 self.results[node] = NodeResult(node, "failed", error.message, 0.0, error)

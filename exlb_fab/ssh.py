@@ -257,8 +257,17 @@ def _named(target: object) -> Iterator[None]:
             hint="pip install 'paramiko<5' still speaks SHA-1 key exchange",
         ) from error
     except (paramiko.SSHException, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise UnreachableError(f"{target}: cannot connect: {reason}", hint="is it up? exlb goes by NODE_IPS") from error
+        raise UnreachableError(
+            f"{target}: cannot connect: {_reason(error)}", hint="is it up, and its sshd reachable from here?"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the operating system's own words where there are some."""
+    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        error = next(iter(error.errors.values()))
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or str(error).strip() or type(error).__name__
 
 
 class SshRemote:

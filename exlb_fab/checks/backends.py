@@ -22,9 +22,12 @@ def servers(view: View, node: Node) -> Verdict:
     state = view.facts(node).proxy_state
     if state is None:
         return failed(f"{view.proxy.name} does not say how its backends are", hint="exlb push-config")
-    up = [server for server in state.servers if server.up]
-    down = [server for server in state.servers if not server.up]
+    unjudged = [server for server in state.servers if not server.judged]
+    up = [server for server in state.servers if server.judged and server.up]
+    down = [server for server in state.servers if server.judged and not server.up]
     count = f"{len(up)} of {len(state.servers)} up"
+    if unjudged and not down:
+        return warned(f"{count}, {len(unjudged)} not checked yet", hint="exlb verify again in a few seconds")
     if not down:
         return passed(count)
     if view.expect_no_apiserver and not up:
@@ -40,7 +43,7 @@ def any_backend(view: View) -> Verdict:
     if not view.answering:
         return skipped("no node could be asked")
     states = [facts.proxy_state for facts in view.survey.facts.values() if facts.proxy_state]
-    up = {(server.listener, server.name) for state in states for server in state.servers if server.up}
+    up = {(server.listener, server.name) for state in states for server in state.servers if server.judged and server.up}
     if up:
         return passed(f"{len(up)} up")
     return failed("no node sees any backend up", hint="are the apiservers running, and reachable from the nodes?")

@@ -14,7 +14,7 @@ from exlb_fab.report.tables import titled
 def lab_table(status: LabStatus) -> RenderableType:
     """Return the nodes of a lab and how each is."""
     title = f"Lab {status.name} ({status.release}), VIP {status.vip}"
-    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in ("node", "address", "power", "network", "ssh", "apiserver stand-in"):
         table.add_column(column)
     for node in status.nodes:

@@ -117,7 +117,7 @@ def _verify(report: VerifyReport) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -160,7 +160,7 @@ def _cell(verdict: VerdictRow | None) -> Text:
     if verdict is None:
         return Text("-", "dim")
     words = {"fail": "FAIL", "warn": f"warn: {verdict.text}"}.get(verdict.status, verdict.text)
-    return Text(words, STATUS_STYLES[verdict.status])
+    return Text(words.replace(", ", "\n"), STATUS_STYLES[verdict.status])
 
 
 def _backends_table(report: VerifyReport) -> RenderableType:
