@@ -24,12 +24,12 @@ import paramiko
 from exlb_fab.cluster import Node, SshSettings
 from exlb_fab.errors import (
     AuthenticationError,
+    EnvironmentFileError,
     ExlbError,
     HostKeyError,
     PrivilegeError,
     RemoteError,
     UnreachableError,
-    UsageError,
 )
 from exlb_fab.events import Emit, Event
 from exlb_fab.remote import Completed
@@ -39,6 +39,7 @@ HostKeyCheck = Literal["strict", "accept-new", "no"]
 KEEPALIVE_SECONDS = 10
 GRACE_SECONDS = 5
 CHUNK_BYTES = 32768
+TIMED_OUT = (124, 137)  # timeout(1): the limit came; it had to kill
 STARTED = "exlb-started"
 # The login shell gets plain words in single quotes only, which sh, bash, zsh, fish and csh read alike. The program
 # comes over stdin, its length first; dd reads byte by byte and leaves the data behind it to the program.
@@ -73,6 +74,8 @@ class SshConnector:
     """Opens connections to nodes; what they share (configuration, gateways, a key's passphrase) is made once."""
 
     def __init__(self, settings: SshSettings, options: SshOptions, emit: Emit) -> None:
+        if settings.key is not None and not os.access(settings.key, os.R_OK):
+            raise EnvironmentFileError(f"SSH_KEY: {settings.key}: no such file, or not readable")
         self._settings = settings
         self._options = options
         self._emit = emit
@@ -139,6 +142,16 @@ class SshConnector:
     def _open(self, connection: fabric.Connection) -> None:
         self._check_host_keys(connection)
         try:
+            self._log_in(connection)
+        except BaseException:
+            connection.client.close()
+            raise
+        connection.transport.set_keepalive(KEEPALIVE_SECONDS)
+        self.traffic.connections += 1
+
+    def _log_in(self, connection: fabric.Connection) -> None:
+        """Open a connection; ask for a passphrase where the key turns out to have one."""
+        try:
             connection.open()
         except paramiko.PasswordRequiredException:
             connection.client.close()
@@ -151,8 +164,6 @@ class SshConnector:
             if refused and type(error) is paramiko.SSHException:
                 raise paramiko.AuthenticationException(str(error)) from error
             raise
-        connection.transport.set_keepalive(KEEPALIVE_SECONDS)
-        self.traffic.connections += 1
 
     def _ask_passphrase(self) -> str:
         with self._passphrase_lock:
@@ -286,6 +297,7 @@ class SshRemote:
         self._uses_sudo = uses_sudo
         self._password = password
         self._traffic = traffic
+        self._sudo_asks: bool | None = None
 
     def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
         payload = program.encode()
@@ -313,22 +325,28 @@ class SshRemote:
     def _run(self, words: list[str], stdin: bytes, *, sudo: bool, limit_seconds: float) -> Completed:
         words = ["timeout", "-k", str(GRACE_SECONDS), f"{limit_seconds:.0f}", *words]
         if sudo and self._needs_password():
-            words = ["sudo", "-S", "-p", "", "--", *words]
+            words = ["sudo", "-k", "-S", "-p", "", "--", *words]
             stdin = f"{self._password}\n".encode() + stdin
         elif sudo:
             words = ["sudo", "-n", "--", *words]
+        began = time.monotonic()
         done = self._exchange(shlex.join(words), stdin, limit_seconds + 2 * GRACE_SECONDS)
-        if done.status in (124, 137) and done.status != 0:
+        if done.status in TIMED_OUT and time.monotonic() - began >= limit_seconds:
             raise RemoteError(
                 f"{self._node}: no end after {limit_seconds:.0f} s", hint="--timeout SECONDS gives more time"
             )
         return done
 
     def _needs_password(self) -> bool:
-        """Tell whether sudo asks; where it does not, a password on stdin would be read as data."""
+        """Tell whether sudo asks. Where it does not, a password on stdin would be read as data.
+
+        -k makes it ask each time or never, whatever it was told a moment ago.
+        """
         if self._password is None:
             return False
-        return self._exchange("sudo -n true", b"", limit_seconds=30).status != 0
+        if self._sudo_asks is None:
+            self._sudo_asks = self._exchange("sudo -k -n true", b"", limit_seconds=30).status != 0
+        return self._sudo_asks
 
     def _exchange(self, command: str, stdin: bytes, limit_seconds: float) -> Completed:
         """Run one command line on a channel of its own; never waits longer than the limit."""
@@ -385,11 +403,3 @@ def _send(channel: paramiko.Channel, stdin: bytes) -> None:
     except OSError:
         if not channel.exit_status_ready():
             raise
-
-
-def load_check(key: Path | None) -> None:
-    """Raise UsageError where SSH_KEY names a file that is not there or not readable, before any node is contacted."""
-    if key is not None and not os.access(key, os.R_OK):
-        raise UsageError(
-            f"SSH_KEY={key}: no such file, or not readable", hint="correct SSH_KEY in the environment file"
-        )
