@@ -122,7 +122,7 @@ def show(screen: Screen, output: str, report: Report) -> None:
     if output == "json":
         screen.json(report.model_dump_json(indent=2))
     else:
-        screen.stdout.print(answer(report))
+        screen.stdout.print(answer(report), crop=False)
 
 
 def _over_ssh(cluster: Cluster, common: Common, emit: Emit) -> tuple[Connect, Callable[[], None]]:

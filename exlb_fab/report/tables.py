@@ -78,7 +78,7 @@ def _exec(report: ExecReport) -> RenderableType:
             continue
         style = "bold cyan" if row.status == 0 else "bold red"
         parts.append(Text(f">>> {row.node}" + (f" (status {row.status})" if row.status else ""), style))
-        parts.extend(Text(text.rstrip("\n")) for text in (row.stdout, row.stderr) if text.strip())
+        parts.extend(verbatim(text) for text in (row.stdout, row.stderr) if text.strip())
     return Group(*parts)
 
 
@@ -89,7 +89,7 @@ def _render(report: RenderReport) -> RenderableType:
         heading = f">>> {file.node}:{file.path} (mode {file.mode})"
         parts.append(Text(heading + (f" written to {file.written}" if file.written else ""), "bold cyan"))
         if file.written is None:
-            parts.append(Text(file.text))
+            parts.append(verbatim(file.text))
     return Group(*parts)
 
 
@@ -121,6 +121,11 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def verbatim(text: str) -> Text:
+    """Return text that is never folded: it may be copied, or read by the next program."""
+    return Text(text.rstrip("\n"), no_wrap=True, overflow="ignore")
 
 
 def titled(title: str, table: Table) -> RenderableType:
