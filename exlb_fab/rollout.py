@@ -24,7 +24,7 @@ MARGIN_SECONDS = 5
 PAUSE_SECONDS = 0.3
 RESULT_MARK = "exlb-apply: "
 
-Result = Literal["unchanged", "changed", "failed", "not started"]
+Result = Literal["unchanged", "pending", "changed", "failed", "not started"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class _RollOut:
 
     def stage(self, plans: Sequence[NodePlan]) -> bool:
         """Bring the new files to the nodes and validate them there, all nodes at once."""
-        return self._all(plans, self._stage_one, "validated its new files")
+        return self._all([each for each in plans if each.changes], self._stage_one, "validated its new files")
 
     def apply(self, wave: Sequence[NodePlan]) -> bool:
         """Make the staged files the active ones on the nodes of one wave."""
-        return self._all(wave, self._apply_one, "serves with them")
+        return self._all(wave, self._apply_one, "done")
 
     def gate(self) -> bool:
         """Wait until exactly one node holds the VIP; True at once where only the proxy changed and nothing moved."""
@@ -124,8 +124,7 @@ class _RollOut:
         return not outcomes.errors
 
     def _stage_one(self, plan: NodePlan, remote: Remote) -> None:
-        if plan.changes:
-            self._finished(plan.node, remote, ("stage",), _framed(plan))
+        self._finished(plan.node, remote, ("stage",), _framed(plan))
 
     def _apply_one(self, plan: NodePlan, remote: Remote) -> NodeResult:
         self._fleet.emit(Event("step", plan.summary(), plan.node.name))

@@ -13,12 +13,16 @@ CHECKS = Register()
 
 @CHECKS.per_node("backend.request", "An HTTPS request through the node's own port reaches an apiserver")
 def request(view: View, node: Node) -> Verdict:
+    if stopped := view.stopped(node):
+        return stopped
     url = node_url(view.cluster, node)
     return served(view, url, view.facts(node).replies[url], f"on {node}")
 
 
 @CHECKS.per_node("backend.servers", "The proxy sees its backends up")
 def servers(view: View, node: Node) -> Verdict:
+    if stopped := view.stopped(node):
+        return stopped
     state = view.facts(node).proxy_state
     if state is None:
         return failed(f"{view.proxy.name} does not say how its backends are", hint="exlb push-config")

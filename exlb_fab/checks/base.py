@@ -59,6 +59,11 @@ class View:
     def facts(self, node: Node) -> Facts:
         return self.survey.facts[node]
 
+    def stopped(self, node: Node) -> Verdict | None:
+        """Return the verdict on what cannot be asked while the proxy does not run: that alone is the finding."""
+        unit = self.proxy.unit
+        return None if self.facts(node).units[unit].running else skipped(f"{unit} does not run")
+
     @property
     def answering(self) -> tuple[Node, ...]:
         """Return the nodes that the probe reached, in the order of the environment file."""

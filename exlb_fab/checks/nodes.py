@@ -77,6 +77,8 @@ def keepalived_unit(view: View, node: Node) -> Verdict:
 
 @CHECKS.per_node("node.ports", "The proxy listens on its ports")
 def listening(view: View, node: Node) -> Verdict:
+    if stopped := view.stopped(node):
+        return stopped
     cluster, facts = view.cluster, view.facts(node)
     wanted = [listener.port for listener in cluster.listeners] + [cluster.stats.port]
     owners = {port: {s.process for s in facts.sockets if s.port == port} for port in wanted}
@@ -109,6 +111,8 @@ def same_files(view: View, node: Node) -> Verdict:
 
 @CHECKS.per_node("node.running", "The proxy runs the configuration of its file")
 def running_configuration(view: View, node: Node) -> Verdict:
+    if stopped := view.stopped(node):
+        return stopped
     facts = view.facts(node)
     wanted = next(file.digest for file in view.desired[node] if file.kind == "proxy")
     if facts.proxy_state is None:

@@ -20,7 +20,7 @@ from exlb_fab.errors import (
 )
 from exlb_fab.rollout import NodeResult
 
-Result = Literal["unchanged", "changed", "failed", "unreachable", "not started"]
+Result = Literal["unchanged", "pending", "changed", "failed", "unreachable", "not started"]
 
 
 class Report(BaseModel):

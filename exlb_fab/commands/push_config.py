@@ -90,7 +90,7 @@ def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushRep
 def _pending(plan: Plan) -> tuple[NodeResult, ...]:
     """Return what a roll-out of this plan would begin with: the dry run is the same plan, told and not done."""
     return tuple(
-        NodeResult(each.node, "unchanged" if each.empty else "not started", each.summary(), 0.0) for each in plan.nodes
+        NodeResult(each.node, "unchanged" if each.empty else "pending", each.summary(), 0.0) for each in plan.nodes
     )
 
 

@@ -51,7 +51,7 @@ class Screen:
 
 def colored_diff(diff: str) -> Text:
     """Return a unified diff with the usual colours."""
-    text = Text()
+    text = Text(no_wrap=True, overflow="ignore")
     for line in diff.splitlines():
         style = "bold" if line.startswith(("---", "+++")) else {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
         text.append(line + "\n", style)

@@ -24,6 +24,7 @@ from exlb_fab.report.progress import colored_diff
 RESULT_STYLES = {
     "changed": "green",
     "unchanged": "dim",
+    "pending": "yellow",
     "failed": "bold red",
     "unreachable": "bold red",
     "not started": "yellow",
@@ -164,7 +165,7 @@ def _matrix(title: str, report: VerifyReport, family: str) -> RenderableType:
 def _cell(verdict: VerdictRow | None) -> Text:
     if verdict is None:
         return Text("-", "dim")
-    words = {"fail": "FAIL", "warn": f"warn: {verdict.text}"}.get(verdict.status, verdict.text)
+    words = {"fail": "FAIL", "warn": f"warn: {verdict.text}", "skip": "-"}.get(verdict.status, verdict.text)
     return Text(words.replace(", ", "\n"), STATUS_STYLES[verdict.status])
 
 
