@@ -319,7 +319,7 @@ class SshRemote:
         said = done.stderr.strip() or done.stdout.strip() or f"status {done.status}"
         if not self._uses_sudo:
             return RemoteError(f"{self._node}: sh does not start: {said}")
-        hint = "exlb --ask-sudo-pass COMMAND asks for the password once" if self._password is None else None
+        hint = "--ask-sudo-pass asks for the password once" if self._password is None else None
         return PrivilegeError(f"{self._node}: sudo refuses: {said}", hint=hint)
 
     def _run(self, words: list[str], stdin: bytes, *, sudo: bool, limit_seconds: float) -> Completed:
