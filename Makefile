@@ -3,7 +3,7 @@
 BIN := .venv/bin
 LAB := demo
 
-.PHONY: demo test check test-all bench lint types unit setup lab-setup lock clean
+.PHONY: demo test check test-all lint types unit setup lab-setup lock clean
 
 demo: setup lab-setup  ## The main job on the embedded lab, from nothing to green tables and back to nothing.
 	@EXLB=$(BIN)/exlb tools/demo.sh $(LAB)

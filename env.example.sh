@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2034  # exlb, and the shell loops that source this file, read the variables
 #
-# The environment file of exlb. Copy it, and edit the three lines below:
+# The environment file of exlb. Make your own, and edit the three lines below:
 #
-#     cp env.example.sh environment.sh
+#     exlb config --example > environment.sh
 #
 # exlb reads the file that --env names, else $EXLB_ENV, else ./environment.sh. Bash itself sources it, in an empty
 # environment: arrays, references, export, $( ) and `source other.sh` work as they do in your shell, and variables that

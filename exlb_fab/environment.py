@@ -12,18 +12,19 @@ import os
 import pwd
 import re
 import secrets
-import select
 import shlex
 import shutil
 import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from exlb_fab.bash_text import assignment_at, assignments
 from exlb_fab.errors import EnvironmentFileError
 
 DEFAULT_NAME = "environment.sh"
@@ -34,7 +35,7 @@ PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Files like to use 3 to 9 themselves (exec 3>&1), and bash saves its own from 10 on.
 _FIRST_DESCRIPTOR = 100
 _KEPT_BYTES = 256 * 1024
-_TRACE_BYTES = 64 * 1024 * 1024
+_TRACE_BYTES = 16 * 1024 * 1024
 _TICK_SECONDS = 0.02
 _SHOWN_LINES = 10
 
@@ -46,16 +47,14 @@ readonly -a __exlb_known=("${@:5}")
 BASH_XTRACEFD=$3
 __exlb_answer_one() {
   local -n __exlb_reference=$1
-  local -i __exlb_count=${#__exlb_reference[@]}
-  builtin printf '%s\0' "$1" "${__exlb_reference@a}" "$__exlb_count"
-  if ((__exlb_count)); then builtin printf '%s\0' "${__exlb_reference[@]}"; fi
+  builtin declare -p "$1" 2>/dev/null
+  builtin printf '\0'
+  builtin printf '%s\0' "$1" "${#__exlb_reference[@]}" "${__exlb_reference[@]}"
 }
 __exlb_answer() {
   builtin set +eux
   local __exlb_name
   builtin compgen -v
-  builtin printf '\0'
-  builtin compgen -A arrayvar
   builtin printf '\0'
   for __exlb_name in "${__exlb_known[@]}"; do __exlb_answer_one "$__exlb_name"; done
   builtin printf '%s\0' "$__exlb_marker"
@@ -122,11 +121,15 @@ def find(option: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
     given = option or Path(environ.get("EXLB_ENV") or DEFAULT_NAME)
     found = cwd / given
     if _is_missing(found):
-        copy = f"cp {EXAMPLE_NAME} {shlex.quote(str(given))}, and edit its three required lines"
-        hint = f"{copy}; or name another file: exlb --env FILE" if option is None else copy
+        hint = f"exlb config --example > {shlex.quote(str(given))}, then edit its three required lines"
         raise EnvironmentFileError(f"{given}: there is no such file", hint=hint)
     # Messages name the file as the user did, wherever that still leads to it.
     return given if cwd == Path.cwd() else found
+
+
+def example() -> str:
+    """Return the text of the example: every variable that exlb knows, explained."""
+    return files("exlb_fab").joinpath(EXAMPLE_NAME).read_text(encoding="utf-8")
 
 
 def _is_missing(path: Path) -> bool:
@@ -318,25 +321,17 @@ def _bash(arguments: Sequence[str], descriptors: Sequence[int], deadline: float)
 def _watch(process: subprocess.Popen[bytes], deadline: float) -> _Run:
     """Collect the end of standard error until bash ends or the deadline has passed.
 
-    A background child may hold the pipe open, so that its end is no sign of the end of bash, nor the other way round.
+    A background child may hold the pipe open after bash has ended, and the file may close it before: its end says
+    nothing. So bash is waited for, and the pipe emptied every now and then, which also holds back an endless writer.
     """
     assert process.stderr is not None
     pipe, errors = process.stderr.fileno(), b""
     os.set_blocking(pipe, False)
-    is_open = True
-    while process.poll() is None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return _Run(None, errors)
-        if not is_open:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(left)
-        elif select.select([pipe], [], [], min(_TICK_SECONDS, left))[0]:
-            chunk = os.read(pipe, _KEPT_BYTES)
-            is_open = chunk != b""
-            errors = (errors + chunk)[-_KEPT_BYTES:]
-    with contextlib.suppress(BlockingIOError):
-        errors = (errors + os.read(pipe, _KEPT_BYTES))[-_KEPT_BYTES:]
+    while process.returncode is None and time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_TICK_SECONDS)
+        with contextlib.suppress(BlockingIOError):
+            errors = (errors + os.read(pipe, _KEPT_BYTES))[-_KEPT_BYTES:]
     return _Run(process.returncode, errors)
 
 
@@ -344,6 +339,8 @@ def _watch(process: subprocess.Popen[bytes], deadline: float) -> _Run:
 
 
 _MESSAGE = re.compile(r"(?P<path>\S.*?): line (?P<line>[0-9]+): (?P<message>.*)")
+# What `declare -p` says of an indexed array; an associative one has an A.
+_ARRAY = re.compile(r"declare -\w*a")
 _SYNTAX_ERROR = re.compile(r":[0-9]+: (?:syntax error|unexpected EOF)")
 
 
@@ -382,7 +379,7 @@ def _refuse_nested_syntax_errors(path: Path, complaints: Sequence[str]) -> None:
 
 def _unfinished(path: Path, run: _Run, steps: Sequence["_Step"], limit_seconds: float) -> EnvironmentFileError:
     """Return the error of a file after which bash did not answer: it took too long, called exit, or died."""
-    at = f"{steps[-1].location}" if steps else f"{path}"
+    at = f"{steps[-1].path}:{steps[-1].line}" if steps else f"{path}"
     if run.status is None:
         what = f"{at}: bash was stopped after {limit_seconds:g} s, and this was its last line"
         hint = "the file must not wait for input, a lock or the network"
@@ -397,7 +394,7 @@ def _unfinished(path: Path, run: _Run, steps: Sequence["_Step"], limit_seconds: 
 
 
 class _Answer(NamedTuple):
-    """What bash answered after the file: names before and after, which of them are arrays, and the known values.
+    """What bash answered after the file: names before and after, the known values, and which of them are arrays.
 
     An associative array is none: its values have no order, and the first node is the master.
     """
@@ -413,15 +410,16 @@ def _answer(results: bytes, marker: str) -> _Answer | None:
     before, *fields = _decode(results).split("\0")
     if fields[-2:] != [marker, ""]:
         return None
-    after, arrays, *known = fields[:-2]
+    after, *known = fields[:-2]
     values: dict[str, tuple[str, ...]] = {}
-    unordered = set()
+    arrays = set()
     rest = iter(known)
-    for name in rest:
-        if "A" in next(rest):
-            unordered.add(name)
+    for declaration in rest:
+        name = next(rest)
         values[name] = tuple(next(rest) for _ in range(int(next(rest))))
-    return _Answer(_names(before), _names(after), _names(arrays) - unordered, values)
+        if _ARRAY.match(declaration):
+            arrays.add(name)
+    return _Answer(_names(before), _names(after), frozenset(arrays), values)
 
 
 def _names(listing: str) -> frozenset[str]:
@@ -435,7 +433,8 @@ def _names(listing: str) -> frozenset[str]:
 class _Step(NamedTuple):
     """One traced command; `depth` counts the subshells around it, whose assignments end with them."""
 
-    location: Location
+    path: Path
+    line: int
     depth: int
     command: str
 
@@ -451,6 +450,7 @@ class _Assignment(NamedTuple):
 _HEAD = r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<element>\[[^\]]*\])?(?P<sign>\+?)="
 _ASSIGNMENT = re.compile(_HEAD)
 _DECLARATION = re.compile(r"(?:declare|typeset|local|readonly|export)\s")
+# The trace has `export A="b c"` as `export 'A=b c'`, and what is not printable as `$'A=...'`.
 _DECLARED = re.compile(rf"(?:^|\s)\$?'?{_HEAD}")
 # These set variables without an equals sign.
 _ONE_NAME = re.compile(r"(?:for|select|printf -v)\s+(?P<name>[A-Za-z_]\w*)")
@@ -462,10 +462,12 @@ def _steps(trace: bytes, marker: str, path: Path) -> list[_Step]:
     """Parse the trace into the commands that the file, and the files that it sources, executed."""
     steps = []
     for record in _decode(trace).split(marker)[1:]:
-        _, source, line, depth, command = record.split("\x1f", 4)
-        if source:
-            location = Location(_as_given(source, path), int(line))
-            steps.append(_Step(location, int(depth), command.rstrip("\x1e").removesuffix("\n")))
+        parts = record.split("\x1f", 4)
+        # The last record may be cut short, and our own program has no source.
+        if len(parts) == 5 and parts[1]:
+            _, source, line, depth, command = parts
+            command = command.rstrip("\x1e").removesuffix("\n")
+            steps.append(_Step(_as_given(source, path), int(line), int(depth), command))
     return steps
 
 
@@ -497,35 +499,40 @@ def _assignment(match: re.Match[str], step: _Step) -> _Assignment:
 
 
 class _Source(NamedTuple):
-    """The source of one assignment."""
+    """The source of one assignment; without a line, or without text, as far as it is known."""
 
     location: Location
-    text: str
-
-
-Locate = Callable[[str, _Step], _Source]
+    text: str = ""
 
 
 def _environment(
     path: Path, text: str, answer: _Answer, steps: Sequence[_Step], warnings: tuple[str, ...]
 ) -> Environment:
     """Put bash's answer and the places from its trace together."""
-    texts = {step.location.path: _text_of(step.location.path) for step in steps} | {path: text}
-
-    def locate(name: str, step: _Step) -> _Source:
-        return _source_at(name, step.location, texts[step.location.path])
-
-    assignments = list(_assignments(steps))
+    texts = {source: _text_of(source) for source in {step.path for step in steps}} | {path: text}
+    firsts: dict[str, _Assignment] = {}
+    making: dict[str, list[_Assignment]] = {}  # what made the present value: a whole assignment, and the parts after it
+    for assignment in _assignments(steps):
+        firsts.setdefault(assignment.name, assignment)
+        if not assignment.is_part:
+            making[assignment.name] = []
+        making.setdefault(assignment.name, []).append(assignment)
     set_now = answer.after - answer.before
-    variables = {
-        name: _variable(name, answer, _written(name, assignments, locate, path, text))
-        for name in answer.values
-        if name in set_now
-    }
-    names = {name: _fallback(name, path, text).location for name in sorted(set_now)}
-    firsts = {found.name: found for found in reversed(assignments)}
-    names |= {name: locate(name, found.step).location for name, found in firsts.items()}
+    # What the trace does not have is looked for in the text.
+    names = {name: _last_source(name, path, text).location for name in sorted(set_now)}
+    names |= {name: _source_of(first, texts).location for name, first in firsts.items()}
+    variables = {}
+    for name in answer.values:
+        if name in set_now:
+            sources = [_source_of(each, texts) for each in making.get(name, [])] or [_last_source(name, path, text)]
+            variables[name] = _variable(name, answer, sources)
     return Environment(path, variables, names, warnings, answer.before)
+
+
+def _variable(name: str, answer: _Answer, sources: Sequence[_Source]) -> Variable:
+    """Return a known variable; the last of its sources is where it was set."""
+    text = "\n".join(source.text for source in sources if source.text)
+    return Variable(name, answer.values[name], name in answer.arrays, sources[-1].location, text)
 
 
 def _text_of(path: Path) -> str:
@@ -536,168 +543,14 @@ def _text_of(path: Path) -> str:
         return ""
 
 
-def _variable(name: str, answer: _Answer, sources: Sequence[_Source]) -> Variable:
-    """Return a known variable; the last of its sources is where it was set."""
-    text = "\n".join(source.text for source in sources if source.text)
-    return Variable(name, answer.values[name], name in answer.arrays, sources[-1].location, text)
+def _source_of(assignment: _Assignment, texts: Mapping[Path, str]) -> _Source:
+    """Return the source of an assignment that bash traced."""
+    path, line = assignment.step.path, assignment.step.line
+    written = assignment_at(line, assignment.name, texts[path])
+    return _Source(Location(path, written.line), written.text) if written else _Source(Location(path, line))
 
 
-def _written(name: str, assignments: Sequence[_Assignment], locate: Locate, path: Path, text: str) -> list[_Source]:
-    """Return the sources that made the value of a variable: its last assignment after those that it adds to."""
-    own = [assignment for assignment in assignments if assignment.name == name]
-    wholes = [index for index, assignment in enumerate(own) if not assignment.is_part]
-    last = own[wholes[-1] if wholes else 0 :]
-    return [locate(name, assignment.step) for assignment in last] or [_fallback(name, path, text)]
-
-
-def _source_at(name: str, location: Location, text: str) -> _Source:
-    """Return the source of the assignment that bash was at; bash may name the first line of a command or its last."""
-    if location.line is None:
-        return _Source(location, "")
-    first, last = _logical_line(text, location.line)
-    found = _Source(location, "")
-    for source, source_first, source_last in _sources(name, location.path, text):
-        if source_first <= last and source_last >= first:
-            found = source
-    return found
-
-
-def _logical_line(text: str, line: int) -> tuple[int, int]:
-    """Return the first and the last line of the lines that backslashes join to a line."""
-    lines = text.split("\n")
-    first = last = line
-    while 2 <= first <= len(lines) and lines[first - 2].endswith("\\"):
-        first -= 1
-    while last <= len(lines) and lines[last - 1].endswith("\\"):
-        last += 1
-    return first, last
-
-
-def _fallback(name: str, path: Path, text: str) -> _Source:
-    """Return the last assignment to a name that the main file's text shows: the trace does not have it."""
-    found = [source for source, _, _ in _sources(name, path, text)]
-    return found[-1] if found else _Source(Location(path, None), "")
-
-
-def _sources(name: str, path: Path, text: str) -> Iterator[tuple[_Source, int, int]]:
-    """Yield what looks like an assignment to a name, with its first and last line."""
-    pattern = re.compile(rf"(?<![\w$-]){name}(?:\[[^\]\n]*\])?(?P<sign>[+:]?)=(?!=)")
-    for match in pattern.finditer(text):
-        line_start = text.rfind("\n", 0, match.start()) + 1
-        if _COMMENT.search(text, line_start, match.start()):
-            continue
-        # ${NAME:=text} is no assignment of its own.
-        end = match.end() if match["sign"] == ":" else _end_of_word(text, match.end())
-        line = text.count("\n", 0, match.start()) + 1
-        yield _Source(Location(path, line), text[match.start() : end]), line, text.count("\n", 0, end) + 1
-
-
-# Just enough of bash's grammar to find where a word ends, and what it refers to
-
-
-_PARAMETER = re.compile(
-    r"\$(?P<plain>[A-Za-z_]\w*)|\$\{[!#]?(?P<braced>[A-Za-z_]\w*)(?P<index>\[[^\]]*\])?(?P<rest>.*)", re.S
-)
-_COMMENT = re.compile(r"(?:^|[ \t;])#", re.M)
-_HAS_DEFAULT = re.compile(r":?[-=+?]")
-
-
-def references(text: str) -> Iterator[str]:
-    """Yield the names of the variables that the source text of a value needs to be set.
-
-    What bash would not expand (quoted, escaped, commented out) is left out, as are names that have a default
-    (`${NAME:-text}`) and what is inside `$( )`, which may set its own.
-    """
-    at, quoted = 0, False
-    while at < len(text):
-        sign, pair = text[at], text[at : at + 2]
-        if sign == "\\":
-            at += 2
-        elif sign == '"':
-            at, quoted = at + 1, not quoted
-        elif pair in ("${", "$("):
-            end = _end_of_group(text, at)
-            yield from _parameter(text[at:end])
-            at = end
-        elif sign == "`" or (not quoted and (sign == "'" or pair == "$'")):
-            at = _end_of_group(text, at)
-        elif not quoted and _starts_comment(text, at):
-            at = _end_of_line(text, at)
-        elif sign == "$" and (match := _PARAMETER.match(text, at)):
-            yield match["plain"]
-            at = match.end()
-        else:
-            at += 1
-
-
-def _parameter(group: str) -> Iterator[str]:
-    """Yield the name in `${...}` if it has no default."""
-    match = _PARAMETER.match(group)
-    if match and match["braced"] and not _HAS_DEFAULT.match(match["rest"]):
-        yield match["braced"]
-
-
-def _end_of_word(text: str, at: int) -> int:
-    """Return the index after the word, or the array in parentheses, that starts at an index."""
-    if text.startswith("(", at):
-        return _end_of_group(text, at)
-    while at < len(text) and text[at] not in " \t\n;&|<>()":
-        if text[at] == "\\":
-            at += 2
-        elif text[at] in "\"'`" or text[at : at + 2] in ("$(", "${", "$'"):
-            at = _end_of_group(text, at)
-        else:
-            at += 1
-    return min(at, len(text))
-
-
-def _end_of_group(text: str, at: int) -> int:
-    """Return the index after the quotes, parentheses or braces that open at an index, or the end of the text."""
-    closers: list[str] = []
-    while at < len(text):
-        sign, pair = text[at], text[at : at + 2]
-        inner = closers[-1] if closers else ""
-        if sign == "\\":
-            at += 2
-            continue
-        if sign == inner:
-            closers.pop()
-            at += 1
-        elif pair == "$'" and inner != '"':
-            at = _end_of_ansi(text, at)
-        elif sign == "'" and inner != '"':
-            at = _index_after(text, "'", at + 1)
-        elif pair in ("$(", "${"):
-            closers.append(")" if pair == "$(" else "}")
-            at += 2
-        elif sign in '"`' or (sign == "(" and inner in ("", ")")):
-            closers.append(")" if sign == "(" else sign)
-            at += 1
-        elif inner == ")" and _starts_comment(text, at):
-            at = _end_of_line(text, at)
-        else:
-            at += 1
-        if not closers:
-            return at
-    return len(text)
-
-
-def _end_of_ansi(text: str, at: int) -> int:
-    """Return the index after a `$'...'`, in which a backslash may hide the quote."""
-    match = re.compile(r"\$'(?:[^'\\]|\\.)*'", re.S).match(text, at)
-    return match.end() if match else len(text)
-
-
-def _starts_comment(text: str, at: int) -> bool:
-    """Tell whether a comment starts here: a # at the start of a word."""
-    return text[at] == "#" and text[at - 1 : at] in ("", " ", "\t", "\n", "(", ";")
-
-
-def _end_of_line(text: str, at: int) -> int:
-    end = text.find("\n", at)
-    return len(text) if end < 0 else end
-
-
-def _index_after(text: str, sign: str, at: int) -> int:
-    end = text.find(sign, at)
-    return len(text) if end < 0 else end + 1
+def _last_source(name: str, path: Path, text: str) -> _Source:
+    """Return the last assignment to a name that the text of the file shows."""
+    written = list(assignments(name, text))
+    return _Source(Location(path, written[-1].line), written[-1].text) if written else _Source(Location(path, None))

@@ -199,18 +199,20 @@ def service_questions(cluster: Cluster, node: Node) -> list[str]:
 def parse_answers(text: str) -> dict[str, Answer]:
     """Return the answer to each question in the output of `node/probe.sh`.
 
-    Raises FactsError where the output does not end as it should: the probe was cut short.
+    Raises FactsError where the output does not end as it should (the probe was cut short), or is not the probe's.
     """
     answers: dict[str, Answer] = {}
     question, lines, ended = "", list[str](), False
-    for line in text.splitlines():
+    # Only a newline ends a line here: what a file has in it, a form feed perhaps, must not begin one of the probe's.
+    for line in text.split("\n"):
         match line[:2]:
             case "@ ":
                 question, lines = line[2:], []
             case "| ":
                 lines.append(line[2:])
             case "= ":
-                answers[question] = Answer("\n".join(lines), int(line[2:]))
+                answers[_asked(question)] = Answer("\n".join(lines), _status(line))
+                question = ""
             case _ if line == END_MARK:
                 ended = True
             case _:
@@ -218,6 +220,19 @@ def parse_answers(text: str) -> dict[str, Answer]:
     if not ended:
         raise FactsError(f"the probe ended early after {question or 'nothing'!r}: {text.strip()[-300:]!r}")
     return answers
+
+
+def _asked(question: str) -> str:
+    if not question.split():
+        raise FactsError("the probe answers a question that nobody asked")
+    return question
+
+
+def _status(line: str) -> int:
+    try:
+        return int(line[2:])
+    except ValueError as error:
+        raise FactsError(f"expected = STATUS, not {line!r}") from error
 
 
 def parse(text: str, proxy: Proxy) -> Facts:
@@ -229,7 +244,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
         return words[question].text if question in words else ""
 
     def each(kind: str) -> Iterator[tuple[str, Answer]]:
-        return ((question[1], answer) for question, answer in words.items() if question[0] == kind)
+        return ((" ".join(question[1:]), answer) for question, answer in words.items() if question[0] == kind)
 
     state = words.get(("proxy-state",))
     alive = state is not None and state.status == 0
@@ -251,21 +266,26 @@ def parse(text: str, proxy: Proxy) -> Facts:
     )
 
 
+def _lines(text: str) -> list[str]:
+    """Split text at its newlines alone, as the programs that print it do; blank lines are left out."""
+    return [line for line in text.split("\n") if line.strip()]
+
+
 def _assignments(text: str) -> list[tuple[str, str]]:
     """Split `KEY=value` lines; raises FactsError on a line of another form."""
     pairs = []
-    for line in text.splitlines():
+    for line in _lines(text):
         key, mark, value = line.partition("=")
         if mark:
-            pairs.append((key, value.strip().strip("'\"")))
-        elif line.strip() and not line.startswith("#"):
+            pairs.append((key, value.strip()))
+        elif not line.startswith("#"):
             raise FactsError(f"expected KEY=value, not {line!r}")
     return pairs
 
 
 def parse_system(text: str) -> System:
     """Parse os-release and the lines that the probe adds to it."""
-    values = dict(_assignments(text))
+    values = {key: value.strip("'\"") for key, value in _assignments(text)}
     try:
         return System(
             name=values.get("PRETTY_NAME") or values.get("ID", "unknown"),
@@ -282,7 +302,7 @@ def parse_system(text: str) -> System:
 def parse_packages(text: str) -> dict[str, str]:
     """Parse `NAME VERSION` lines: the packages that are installed."""
     packages = {}
-    for line in text.splitlines():
+    for line in _lines(text):
         name, blank, version = line.partition(" ")
         if not blank:
             raise FactsError(f"expected NAME VERSION, not {line!r}")
@@ -306,7 +326,7 @@ def parse_unit(text: str) -> Unit:
 def parse_addresses(text: str) -> tuple[Address, ...]:
     """Parse `ip -o addr show`, one line per address."""
     addresses = []
-    for line in text.splitlines():
+    for line in _lines(text):
         words = line.split()
         try:
             interface, family, value = words[1], words[2], words[3]
@@ -320,7 +340,7 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
 def parse_sockets(text: str) -> tuple[Socket, ...]:
     """Parse `ss -Hltnp`, one line per listening socket."""
     sockets = []
-    for line in text.splitlines():
+    for line in _lines(text):
         words = line.split()
         try:
             host, _, port = words[3].rpartition(":")
@@ -346,9 +366,9 @@ def parse_file(text: str) -> FileFact:
 
 def parse_reply(answer: Answer) -> Reply:
     """Parse curl's HTTP status; where it failed, its own words."""
-    lines = answer.text.splitlines() or [""]
+    lines = _lines(answer.text) or [""]
     code = lines[-1].strip()
-    if answer.status == 0 and code.isdigit() and int(code):
+    if answer.status == 0 and re.fullmatch("[1-9][0-9][0-9]", code):
         return Reply(int(code), "", accepted=True)
     complaint = next((line for line in lines if line.startswith("curl:")), lines[0])
     error = re.sub(r"^curl: \(\d+\) ", "", complaint) or f"curl ended with status {answer.status}"

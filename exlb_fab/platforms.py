@@ -30,7 +30,7 @@ class Version:
 
 def parse_version(text: str) -> Version | None:
     """Return the first dotted number in `text` (`Keepalived v2.2.7 (01/16,2022)`), None where there is none."""
-    found = re.search(r"\bv?(\d+(?:\.\d+)+)", text)
+    found = re.search(r"\bv?([0-9]{1,9}(?:\.[0-9]{1,9})+)", text)
     return Version(tuple(int(part) for part in found[1].split(".")), found[1]) if found else None
 
 

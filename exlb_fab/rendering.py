@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jinja2
 
@@ -58,26 +58,38 @@ class Templates:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
+        self._quotings: dict[Callable[[str], str], jinja2.Environment] = {}
 
-    def render(self, name: str, quote: Any, values: Mapping[str, object]) -> tuple[str, str]:
+    def render(self, name: str, quote: Callable[[str], str], values: Mapping[str, object]) -> tuple[str, str]:
         """Return the text of a template and the digest that it names.
 
         The digest is taken of the text with zeros in its place, so that a file can carry its own. Raises RenderError
         with the template's name and line.
         """
-        environment = self._environment.overlay()
-        environment.filters = {**environment.filters, "quoted": quote}
-        environment.tests = {**environment.tests, "an_address": is_address}
         try:
-            template = environment.get_template(name)
-            blank = template.render(**values, digest=_NO_DIGEST)
-            digest = hashlib.sha256(blank.encode()).hexdigest()[:DIGEST_LENGTH]
-            text = template.render(**values, digest=digest)
+            template = self._quoting(quote).get_template(name)
+            digest = hashlib.sha256(_lines(template, values, _NO_DIGEST).encode()).hexdigest()[:DIGEST_LENGTH]
+            text = _lines(template, values, digest)
         except jinja2.TemplateSyntaxError as error:
             raise RenderError(f"{error.filename or name}:{error.lineno}: {error.message}") from error
         except jinja2.TemplateError as error:
             raise RenderError(f"template {name}: {error}") from error
         return text, digest
+
+    def _quoting(self, quote: Callable[[str], str]) -> jinja2.Environment:
+        """Return the environment with one proxy's `quoted`; it compiles each template once for all nodes."""
+        if quote not in self._quotings:
+            environment = self._environment.overlay()
+            environment.filters = {**environment.filters, "quoted": quote}
+            environment.tests = {**environment.tests, "an_address": is_address}
+            self._quotings[quote] = environment
+        return self._quotings[quote]
+
+
+def _lines(template: jinja2.Template, values: Mapping[str, object], digest: str) -> str:
+    """Return the text of a template as whole lines, also where the template's last one has no end."""
+    text = template.render(**values, digest=digest)
+    return text if text.endswith("\n") or not text else f"{text}\n"
 
 
 def render(cluster: Cluster, node: Node, templates: Templates) -> tuple[File, ...]:
@@ -152,4 +164,4 @@ def is_address(host: str) -> bool:
 
 def mask_keepalived(text: str) -> str:
     """Return keepalived.conf text without the VRRP password in it."""
-    return re.sub(r"(\bauth_pass\s+)\S+", r"\1********", text)
+    return re.sub(r"(\bauth_pass[ \t]+)\S.*", r"\1********", text)

@@ -141,7 +141,9 @@ class _RollOut:
         if done.status == 0 and last == "done":
             return
         said = "\n".join(line for line in lines if not line.startswith(("step ", RESULT_MARK))).strip()
-        raise RemoteError(f"{node}: {last}\n{said or done.stderr.strip()}".rstrip(), hint="exlb push-config --dry-run")
+        # A validator quotes the line that it does not like, password and all.
+        words = self._proxy.mask(said or done.stderr.strip())
+        raise RemoteError(f"{node}: {last}\n{words}".rstrip(), hint="exlb push-config --dry-run")
 
     def _look(self) -> Survey:
         return self._fleet.survey(self._cluster.nodes, self._proxy, lambda _: ["addresses"])
@@ -158,6 +160,6 @@ def wait_for(look: Callable[[], Survey], satisfied: Callable[[Survey], bool], li
 def _framed(plan: NodePlan) -> str:
     """Return the changed files as apply.sh reads them: a line `KIND MODE LINES PATH`, then the lines."""
     return "".join(
-        f"{file.kind} {file.mode:04o} {len(file.text.splitlines())} {file.path}\n{file.text}"
-        for file in (change.file for change in plan.changes)
+        f"{file.kind} {file.mode:04o} {lines} {file.path}\n{file.text}"
+        for file, lines in ((change.file, change.file.text.count("\n")) for change in plan.changes)
     )

@@ -18,6 +18,7 @@ from exlb_fab.commands.push_config import PushOptions, push_config
 from exlb_fab.commands.render import RenderOptions, render
 from exlb_fab.commands.restart import RestartOptions, restart
 from exlb_fab.commands.verify import VerifyOptions, verify
+from exlb_fab.environment import example
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
 
@@ -55,6 +56,12 @@ LockWait = Annotated[
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"exlb {__version__}")
+        raise typer.Exit
+
+
+def _example(wanted: bool) -> None:
+    if wanted:
+        typer.echo(example(), nl=False)
         raise typer.Exit
 
 
@@ -189,9 +196,17 @@ def render_command(
 
 @app.command("config", rich_help_panel=LOOK)
 @with_common
-def config_command(ctx: typer.Context, common: Common) -> None:
+def config_command(
+    ctx: typer.Context,
+    common: Common,
+    show_example: Annotated[
+        bool,
+        typer.Option("--example", callback=_example, is_eager=True, help="Print an example of the file and exit."),
+    ] = False,
+) -> None:
     """Show what was understood of the environment file, secrets masked.
 
     Example: exlb config -e /opt/k8s/bin/environment.sh
     """
+    del show_example
     run(ctx, common, lambda cluster, _: config(cluster))

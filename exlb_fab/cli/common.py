@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Protocol
 
 import typer
 
-from exlb_fab import cluster as clusters
 from exlb_fab import environment
 from exlb_fab.cli.interrupt import Interrupt
 from exlb_fab.cluster import Cluster
@@ -25,6 +24,7 @@ from exlb_fab.events import Emit, Event
 from exlb_fab.fleet import Fleet
 from exlb_fab.remote import Connect
 from exlb_fab.report import Screen, answer
+from exlb_fab.understanding import InvalidEnvironment, load
 
 PARALLEL_DEFAULT = 32
 
@@ -101,9 +101,7 @@ def run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Rep
 
 
 def _run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Report], screen: Screen) -> int:
-    cluster = clusters.load(environment.find(common.env, os.environ, Path.cwd()))
-    for warning in cluster.warnings:
-        screen.emit(Event("warning", f"warning: {warning}"))
+    cluster = _load(common, screen)
     connector: Connector = ctx.obj or _over_ssh
     connect, close = connector(cluster, common, screen.emit)
     stop = threading.Event()
@@ -115,6 +113,22 @@ def _run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Re
             close()
     show(screen, common.output, report)
     return EXIT_INTERRUPTED if stop.is_set() else report.exit_code
+
+
+def _load(common: Common, screen: Screen) -> Cluster:
+    """Read the environment file; its warnings are shown first, because they may tell where its faults come from."""
+    try:
+        cluster = load(environment.find(common.env, os.environ, Path.cwd()))
+    except InvalidEnvironment as error:
+        _warn(error.warnings, screen)
+        raise
+    _warn(cluster.warnings, screen)
+    return cluster
+
+
+def _warn(warnings: Iterable[str], screen: Screen) -> None:
+    for warning in warnings:
+        screen.emit(Event("warning", f"warning: {warning}"))
 
 
 def show(screen: Screen, output: str, report: Report) -> None:

@@ -56,7 +56,10 @@ def up(
 
 @app.command()
 def down(name: Name = "default") -> None:
-    """Take a lab down; nothing of it stays but the image cache."""
+    """Take a lab down; nothing of it stays but the image cache.
+
+    Example: exlb lab down --name demo
+    """
     with _told() as screen:
         existed = name in labs.labs()
         labs.down(name)
@@ -65,7 +68,10 @@ def down(name: Name = "default") -> None:
 
 @app.command()
 def status(name: Name = "default") -> None:
-    """Show the nodes of a lab."""
+    """Show the nodes of a lab.
+
+    Example: exlb lab status
+    """
     with _told() as screen:
         screen.stdout.print(lab_table(Lab.open(name).status()))
 
@@ -84,7 +90,10 @@ def run(
 
 @app.command()
 def shell(name: Name = "default") -> None:
-    """Open a shell on the lab's bastion."""
+    """Open a shell on the lab's bastion.
+
+    Example: exlb lab shell
+    """
     _replace(name, lambda lab: lab.argv([os.environ.get("SHELL", "/bin/sh")]))
 
 
@@ -94,37 +103,55 @@ def ssh(
     command: Annotated[list[str] | None, typer.Argument(metavar="[CMD...]", help="A command; else a shell.")] = None,
     name: Name = "default",
 ) -> None:
-    """Log in to a node with the ordinary ssh."""
+    """Log in to a node with the ordinary ssh.
+
+    Example: exlb lab ssh lb1 journalctl -u keepalived
+    """
     _replace(name, lambda lab: lab.ssh_argv(node, command or ()))
 
 
 @app.command()
 def poweroff(node: NodeName, name: Name = "default") -> None:
-    """Shut a node down in order."""
+    """Shut a node down in order.
+
+    Example: exlb lab poweroff lb1
+    """
     _act(name, f"{node} is off", lambda lab: lab.poweroff(node))
 
 
 @app.command()
 def cut(node: NodeName, name: Name = "default") -> None:
-    """Cut a node's power."""
+    """Cut a node's power.
+
+    Example: exlb lab cut lb1
+    """
     _act(name, f"{node} has no power", lambda lab: lab.cut(node))
 
 
 @app.command()
 def boot(node: NodeName, name: Name = "default") -> None:
-    """Switch a node on again; returns when it answers over SSH."""
+    """Switch a node on again; returns when it answers over SSH.
+
+    Example: exlb lab boot lb1
+    """
     _act(name, f"{node} is up", lambda lab: lab.boot(node))
 
 
 @app.command()
 def partition(node: NodeName, name: Name = "default") -> None:
-    """Cut a node off the network, silently: its link stays up."""
+    """Cut a node off the network, silently: its link stays up.
+
+    Example: exlb lab partition lb1
+    """
     _act(name, f"{node} is cut off", lambda lab: lab.partition(node))
 
 
 @app.command()
 def heal(node: NodeName, name: Name = "default") -> None:
-    """End a partition."""
+    """End a partition.
+
+    Example: exlb lab heal lb1
+    """
     _act(name, f"{node} is back on the network", lambda lab: lab.heal(node))
 
 
@@ -136,7 +163,10 @@ def apiserver(
     ],
     name: Name = "default",
 ) -> None:
-    """Set how the kube-apiserver stand-in of a node answers."""
+    """Set how the kube-apiserver stand-in of a node answers.
+
+    Example: exlb lab apiserver lb2 unhealthy
+    """
     _act(name, f"the kube-apiserver stand-in of {node}: {mode}", lambda lab: lab.apiserver(node, mode))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from exlb_fab.cluster import Cluster, describe
+from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import Report
 
 
@@ -30,6 +30,6 @@ def config(cluster: Cluster) -> ConfigReport:
     return ConfigReport(
         path=str(cluster.path),
         settings=tuple(
-            SettingRow(name=setting.name, value=setting.value, source=setting.source) for setting in describe(cluster)
+            SettingRow(name=setting.name, value=setting.value, source=setting.source) for setting in cluster.settings
         ),
     )

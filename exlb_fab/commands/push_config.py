@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from exlb_fab import facts, planning, rendering, rollout
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, refuse_unreachable, rolled, select
-from exlb_fab.errors import EXIT_PENDING
+from exlb_fab.errors import EXIT_OK, EXIT_PENDING
 from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet
 from exlb_fab.planning import Change, Plan
@@ -55,9 +55,10 @@ class PushReport(Report):
 
     @property
     def exit_code(self) -> int:
-        if self.dry_run:
-            return EXIT_PENDING if self.pending_exit_code and self.changes else 0
-        return exit_code_of([row.result for row in self.nodes])
+        code = exit_code_of([row.result for row in self.nodes])
+        if code == EXIT_OK and self.dry_run and self.pending_exit_code and self.changes:
+            return EXIT_PENDING
+        return code
 
 
 def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushReport:

@@ -74,7 +74,8 @@ check_target() {
 }
 
 validate_keepalived() {
-	[ -s "$1" ] || { echo "the rendered file is empty" && return 1; }
+	# keepalived -t takes a file without any instance for a good one.
+	grep -q '^[[:blank:]]*vrrp_instance' "$1" || { echo "the rendered file has no vrrp_instance" && return 1; }
 	keepalived -t -f "$1"
 }
 
@@ -104,6 +105,10 @@ write_new() {
 	put_sibling "$staging/$1" "$4" "$3"
 }
 
+drop_sibling() {
+	rm -f "$4.exlb-new"
+}
+
 swap() {
 	mv -f "$4.exlb-new" "$4" && sync "${4%/*}"
 }
@@ -112,7 +117,7 @@ put_back() {
 	if [ -e "$staging/$1.old" ]; then
 		cp -p "$staging/$1.old" "$4.exlb-new" && mv -f "$4.exlb-new" "$4"
 	else
-		rm -f "$4"
+		rm -f "$4" "$4.exlb-new"
 	fi
 }
 
@@ -169,20 +174,31 @@ stage() {
 	finish
 }
 
+# again ACTION: what takes a unit back to the old bytes. Starting one that was started on the new ones does nothing.
+again() {
+	if [ "$1" = start ]; then echo restart; else echo "$1"; fi
+}
+
 # undo PROXY KEEPALIVED: the old bytes back, the units on them again.
 undo() {
 	echo 'step restore'
 	each put_back
-	change_proxy "$1"
-	change_unit keepalived "$2"
+	change_proxy "$(again "$1")"
+	change_unit keepalived "$(again "$2")"
 	fail
+}
+
+# give_up: nothing active was touched yet, and nothing of ours stays beside it.
+give_up() {
+	each drop_sibling
+	fail 'the new files cannot be written'
 }
 
 activate() {
 	[ -s "$staging/manifest" ] || fail 'nothing is staged'
 	run target each check_target || fail
 	run keep each keep_old || fail 'the active files cannot be kept'
-	run write each write_new || fail 'the new files cannot be written'
+	run write each write_new || give_up
 	run swap each swap || undo none none
 	run "$1-proxy" change_proxy "$1" || undo "$1" none
 	if [ "$1" != none ]; then run gate-proxy gate_proxy "$proxy_path" "$3" || undo "$1" none; fi

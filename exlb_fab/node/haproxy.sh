@@ -28,10 +28,10 @@ proxy_digest() {
 		sed -n 's/^description: exlb-\([0-9a-f]*\)$/\1/p'
 }
 
-# proxy_settled: every server has been checked at least once.
+# proxy_settled: every server has been checked at least once; "* INI" is a first check that has not ended yet.
 proxy_settled() {
 	servers=$(printf 'show stat\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) &&
-		! printf '%s\n' "$servers" | grep -q ',INI,'
+		! printf '%s\n' "$servers" | grep -q -e ',INI,' -e ',\* INI,'
 }
 
 # proxy_remember: let the next process begin with what this one knows of its servers. Without it a reload takes every

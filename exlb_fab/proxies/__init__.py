@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from exlb_fab.proxies.base import Proxy, ProxyState, Server
 from exlb_fab.proxies.haproxy import HAPROXY
 
-__all__ = ["PROXIES", "Proxy", "ProxyState", "Server"]
+__all__ = ["DEFAULT_PROXY", "PROXIES", "Proxy", "ProxyState", "Server"]
 
 PROXIES: Mapping[str, Proxy] = {proxy.name: proxy for proxy in (HAPROXY,)}
+DEFAULT_PROXY = next(iter(PROXIES))

@@ -9,7 +9,11 @@ from exlb_fab.errors import FactsError
 from exlb_fab.proxies.base import Proxy, ProxyState, Server
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:/@+=-")
-_SECRET = re.compile(r"(\bstats\s+auth\s+[^\s:]+:)\S+")
+# A password that somebody wrote by hand may be quoted, or hold escaped blanks: all to the end of the line is hidden.
+_SECRETS = (
+    re.compile(r"(\bstats[ \t]+auth[ \t]+(?:[^\s:\"'\\]+:)?)\S.*"),
+    re.compile(r"(\buser[ \t]+\S+[ \t]+(?:insecure-)?password[ \t]+)\S.*"),
+)
 
 
 def quote(text: str) -> str:
@@ -23,20 +27,25 @@ def quote(text: str) -> str:
 
 def mask(text: str) -> str:
     """Return configuration text without the passwords in it."""
-    return _SECRET.sub(r"\1********", text)
+    for secret in _SECRETS:
+        text = secret.sub(r"\1********", text)
+    return text
 
 
 def parse_state(text: str) -> ProxyState:
     """Parse the answers to `show info` and `show stat` as `node/haproxy.sh` prints them, one after the other.
 
-    Raises FactsError where the statistics have no header line.
+    Raises FactsError where the statistics have no header line, or not the columns that are needed.
     """
     info, mark, statistics = text.partition("# pxname")
     if not mark:
         raise FactsError(f"haproxy's admin socket did not answer `show stat`: {text.strip()[:200] or 'no answer'}")
     found = re.search(r"^description: exlb-([0-9a-f]+)$", info, re.MULTILINE)
-    rows = csv.DictReader(("pxname" + statistics).splitlines())
-    servers = tuple(_server(row) for row in rows if row.get("type") == "2")
+    rows = csv.DictReader(("pxname" + statistics).split("\n"), restval="")
+    try:
+        servers = tuple(_server(row) for row in rows if row.get("type") == "2")
+    except (KeyError, csv.Error) as error:
+        raise FactsError(f"haproxy's `show stat` is not understood: {error}") from error
     return ProxyState(found[1] if found else None, servers)
 
 
@@ -48,7 +57,7 @@ def _server(row: dict[str, str]) -> Server:
         address=row.get("addr") or "",
         status=row["status"],
         check=(row.get("check_status") or "").removeprefix("* "),
-        code=int(code) if code.isdigit() else None,
+        code=int(code) if code.isdecimal() else None,
         detail=row.get("last_chk") or row.get("check_desc") or "",
     )
 

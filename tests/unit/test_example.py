@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exlb_fab.cluster import VARIABLES, Spec, load
+from exlb_fab.understanding import load
+from exlb_fab.variables import VARIABLES, Spec
 
 EXAMPLE = Path(__file__).parents[2] / "env.example.sh"
 OPTIONAL = [spec for spec in VARIABLES if not spec.required]
