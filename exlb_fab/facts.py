@@ -27,9 +27,6 @@ from exlb_fab.proxies import Proxy, ProxyState
 
 END_MARK = "exlb-probe-end"
 
-# What curl ends with when the connection was taken and TLS then failed. Source: curl(1), "EXIT CODES".
-_CURL_ACCEPTED = (35, 52, 56)
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -57,17 +54,25 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One systemd unit: `load` and `active` in systemd's own words, and the journal's end where it does not run."""
+    """One systemd unit: `load` and `active` in systemd's own words, and the journal's end where it does not run.
+
+    `changed` is when its state last changed, a reload included, in seconds of the node's clock.
+    """
 
     load: str
     active: str
     sub: str
     file_state: str
     journal: tuple[str, ...] = ()
+    changed: float | None = None
 
     @property
     def running(self) -> bool:
         return self.active in ("active", "reloading")
+
+    @property
+    def masked(self) -> bool:
+        return self.load == "masked"
 
     @property
     def enabled(self) -> bool:
@@ -96,12 +101,16 @@ class Socket:
 
 @dataclass(frozen=True, slots=True)
 class FileFact:
-    """What is at a path: nothing, a regular file (`sha256` is set), or something else (`kind` says what)."""
+    """What is at a path: nothing, a regular file (`sha256` is set), or something else (`kind` says what).
+
+    `changed` is when it was written or put there, in seconds of the node's clock.
+    """
 
     kind: str
     mode: int = 0
     owner: str = ""
     sha256: str | None = None
+    changed: float | None = None
 
     @property
     def absent(self) -> bool:
@@ -160,10 +169,12 @@ class Survey:
 
 
 def vip_url(cluster: Cluster) -> str:
+    """Return what a client asks through the VIP."""
     return f"https://{cluster.vip}:{cluster.apiserver_listener.port}/readyz"
 
 
 def node_url(cluster: Cluster, node: Node) -> str:
+    """Return what a client asks through one node's own port."""
     return f"https://{node.address}:{cluster.apiserver_listener.port}/readyz"
 
 
@@ -320,6 +331,7 @@ def parse_unit(text: str) -> Unit:
         sub=values.get("SubState", "unknown"),
         file_state=values.get("UnitFileState", ""),
         journal=tuple(value for key, value in pairs if key == "Journal"),
+        changed=float(values["Changed"]) if values.get("Changed", "").isdigit() else None,
     )
 
 
@@ -354,25 +366,28 @@ def parse_sockets(text: str) -> tuple[Socket, ...]:
 
 
 def parse_file(text: str) -> FileFact:
-    """Parse `absent` or `MODE OWNER:GROUP SHA256 KIND`."""
+    """Parse `absent` or `MODE OWNER:GROUP SHA256 CHANGED KIND`, `-` for what only a regular file has."""
     if text == "absent":
         return FileFact("absent")
     try:
-        mode, owner, digest, kind = text.split(" ", 3)
-        return FileFact(kind, int(mode, 8), owner, digest if digest != "-" else None)
+        mode, owner, digest, changed, kind = text.split(" ", 4)
+        if digest == "-":
+            return FileFact(kind, int(mode, 8), owner)
+        return FileFact(kind, int(mode, 8), owner, digest, float(changed))
     except ValueError as error:
-        raise FactsError(f"expected MODE OWNER SHA256 KIND, not {text!r}") from error
+        raise FactsError(f"expected MODE OWNER SHA256 CHANGED KIND, not {text!r}") from error
 
 
 def parse_reply(answer: Answer) -> Reply:
-    """Parse curl's HTTP status; where it failed, its own words."""
+    """Parse curl's `HTTP-STATUS SECONDS-TO-CONNECT`; where it failed, its own words before them."""
     lines = _lines(answer.text) or [""]
-    code = lines[-1].strip()
-    if answer.status == 0 and re.fullmatch("[1-9][0-9][0-9]", code):
-        return Reply(int(code), "", accepted=True)
+    found = re.fullmatch(r"([0-9]{3}) ([0-9.,]+)", lines[-1].strip())
+    if answer.status == 0 and found and int(found[1]):
+        return Reply(int(found[1]), "", accepted=True)
+    accepted = found is not None and re.search("[1-9]", found[2]) is not None
     complaint = next((line for line in lines if line.startswith("curl:")), lines[0])
     error = re.sub(r"^curl: \(\d+\) ", "", complaint) or f"curl ended with status {answer.status}"
-    return Reply(None, error, accepted=answer.status in _CURL_ACCEPTED)
+    return Reply(None, error, accepted)
 
 
 def missing_packages(proxy: Proxy, found: Platform, programs: Collection[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from exlb_fab import facts
 from exlb_fab.cluster import Node
-from exlb_fab.errors import EXIT_INTERRUPTED, ExlbError
+from exlb_fab.errors import EXIT_INTERRUPTED, ExlbError, FactsError
 from exlb_fab.events import Emit, Event, silent
 from exlb_fab.facts import Survey
 from exlb_fab.node import program
@@ -87,13 +87,12 @@ class Fleet:
 
     def survey(self, nodes: Iterable[Node], proxy: Proxy, questions: Callable[[Node], list[str]]) -> Survey:
         """Probe nodes: one exec each."""
+        found = self.each(nodes, lambda node, remote: _probe(node, remote, proxy, questions(node)))
+        return Survey(found.values, found.errors)
 
-        def probe(node: Node, remote: Remote) -> facts.Facts:
-            asked = "".join(f"{question}\n" for question in questions(node))
-            done = remote.run(program(proxy.program, "probe.sh"), data=asked, limit_seconds=PROBE_SECONDS)
-            return facts.parse(done.stdout, proxy)
-
-        found = self.each(nodes, probe)
+    def look(self, nodes: Iterable[Node], proxy: Proxy, questions: Callable[[Node], list[str]]) -> Survey:
+        """Probe nodes also after Ctrl-C: what has begun is watched to its end."""
+        found = self.tidy(nodes, lambda node, remote: _probe(node, remote, proxy, questions(node)))
         return Survey(found.values, found.errors)
 
     def _all(self, nodes: Iterable[Node], work: Callable[[Node, Callable[[], Remote]], T]) -> Outcomes[T]:
@@ -124,6 +123,15 @@ class Fleet:
                 self._errors[node] = error
                 raise
         return self._remotes[node]
+
+
+def _probe(node: Node, remote: Remote, proxy: Proxy, questions: Iterable[str]) -> facts.Facts:
+    asked = "".join(f"{question}\n" for question in questions)
+    done = remote.run(program(proxy.program, "probe.sh"), data=asked, limit_seconds=PROBE_SECONDS)
+    try:
+        return facts.parse(done.stdout, proxy)
+    except FactsError as error:
+        raise FactsError(f"{node}: {error.message}", hint=error.hint) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from typing import Literal
 
+from exlb_fab import vrrp
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import EnvironmentFileError, ExlbError
 from exlb_fab.facts import Facts, FileFact, Survey
@@ -15,6 +18,11 @@ from exlb_fab.rendering import File
 
 Action = Literal["none", "reload", "start", "restart"]
 ROOT = "root:root"
+CLOCK_SLACK_SECONDS = 1.5  # systemd tells times in whole seconds, and a reload follows the rename at once
+
+_IDENTITY = re.compile(
+    r"\s*(virtual_router_id|advert_int|auth_type|auth_pass|vrrp_version|version|unicast_src_ip|[0-9.]+(/[0-9]+)?\s*$)"
+)
 
 
 class PlanError(ExlbError):
@@ -45,12 +53,13 @@ class UnitChange:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """What takes one node from what it has to what it should have."""
+    """What takes one node from what it has to what it should have; `serving` tells whether it serves clients now."""
 
     node: Node
     changes: tuple[Change, ...]
     proxy: UnitChange
     keepalived: UnitChange
+    serving: bool = False
 
     @property
     def empty(self) -> bool:
@@ -71,11 +80,15 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The nodes' plans in the order of the environment file, and the waves in which they are carried out."""
+    """The nodes' plans in the order of the environment file, and the waves in which they are carried out.
+
+    `notice` is what the operator has to know of the cost beforehand.
+    """
 
     proxy: Proxy
     nodes: tuple[NodePlan, ...]
     waves: tuple[tuple[NodePlan, ...], ...]
+    notice: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -92,28 +105,74 @@ def plan(cluster: Cluster, desired: Mapping[Node, Sequence[File]], survey: Surve
     _refuse_contradictions(cluster, chosen)
     _refuse_unfit(cluster, proxy, chosen)
     nodes = tuple(_node_plan(node, desired[node], chosen[node], proxy) for node in cluster.nodes if node in desired)
-    return Plan(proxy, nodes, waves([each for each in nodes if not each.empty], survey.holders(cluster.vip.address)))
+    return Plan(proxy, nodes, waves([each for each in nodes if not each.empty], survey, cluster.vip.address))
 
 
 def restart(cluster: Cluster, nodes: Sequence[Node], units: Sequence[str], survey: Survey) -> Plan:
     """Plan a restart of units on nodes, in the same order and with the same gates as a push."""
     proxy = PROXIES[cluster.proxy]
+    _refuse_unfit(cluster, proxy, {node: survey.facts[node] for node in nodes})
 
     def change(unit: str) -> UnitChange:
         return UnitChange(unit, "restart", "asked for") if unit in units else UnitChange(unit, "none", "")
 
-    plans = tuple(NodePlan(node, (), change(proxy.unit), change(KEEPALIVED_UNIT)) for node in nodes)
-    return Plan(proxy, plans, waves(plans, survey.holders(cluster.vip.address)))
+    plans = tuple(
+        NodePlan(node, (), change(proxy.unit), change(KEEPALIVED_UNIT), _serving(survey.facts[node])) for node in nodes
+    )
+    return Plan(proxy, plans, waves(plans, survey, cluster.vip.address))
 
 
-def waves(changing: Sequence[NodePlan], holders: Sequence[Node]) -> tuple[tuple[NodePlan, ...], ...]:
-    """Return the order of a roll-out: one by one, who holds the VIP last; all at once where nobody holds it.
+def waves(changing: Sequence[NodePlan], survey: Survey, vip: IPv4Address) -> tuple[tuple[NodePlan, ...], ...]:
+    """Return the order of a roll-out: one by one, who holds the VIP last.
 
-    By what was observed, not by what is configured: a backup may be the holder today.
+    By what was observed, not by what is configured: a backup may be the holder today. All at once where no node or
+    more than one holds it: no order protects anything then, and a split brain ends only when all have changed. A node
+    that could not be asked may be the holder.
     """
-    if not holders:
-        return (tuple(changing),) if changing else ()
-    return tuple((each,) for each in sorted(changing, key=lambda each: each.node in holders))
+    holders = survey.holders(vip)
+    if len(holders) == 1 or (not holders and survey.errors):
+        return tuple((each,) for each in sorted(changing, key=lambda each: each.node in holders))
+    return (tuple(changing),) if changing else ()
+
+
+def identity(text: str) -> frozenset[str]:
+    """Return the lines of a keepalived.conf that two nodes have to share in order to hear each other.
+
+    VRID, interval, authentication, version, the addresses of peers and VIPs. Source: RFC 3768 7.1 (what a receiver
+    discards), docs/findings.md, "Split brain comes late".
+    """
+    return frozenset(" ".join(line.split()) for line in text.splitlines() if _IDENTITY.match(line))
+
+
+def together(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: Survey) -> Plan:
+    """Return the plan with all nodes in one wave where old and new keepalived would not hear each other.
+
+    `texts` are the active keepalived.conf files of nodes on which that file changes. Raises PlanError where such a
+    change leaves out a node that runs keepalived: it and the others would all hold the VIP.
+    """
+    new = {
+        each.node: change.file.text
+        for each in plan.nodes
+        for change in each.changes
+        if change.file.kind == "keepalived"
+    }
+    deaf = [node for node, text in texts.items() if "vrrp_instance" in text and identity(text) != identity(new[node])]
+    if not deaf:
+        return plan
+    changing = {each.node for each in plan.nodes if not each.empty}
+    left = [n for n, facts in survey.facts.items() if n not in changing and facts.units[KEEPALIVED_UNIT].running]
+    if left:
+        raise PlanError(
+            f"{', '.join(map(str, left))} would not hear {', '.join(map(str, deaf))} any more, and both sides would "
+            f"hold {cluster.vip}: VRID, interval, peers and VIPs change on all nodes or on none",
+            hint="exlb push-config without --nodes",
+        )
+    seconds = vrrp.election_seconds(vrrp.priorities(len(cluster.nodes)), cluster.vrrp.advert_interval_seconds)
+    notice = (
+        "old and new keepalived do not hear each other: all nodes change at once, "
+        f"and clients may lose {cluster.vip} for one election, up to {seconds:.0f} s"
+    )
+    return replace(plan, waves=(tuple(each for each in plan.nodes if not each.empty),), notice=notice)
 
 
 def _node_plan(node: Node, files: Sequence[File], facts: Facts, proxy: Proxy) -> NodePlan:
@@ -123,8 +182,14 @@ def _node_plan(node: Node, files: Sequence[File], facts: Facts, proxy: Proxy) ->
         node,
         changes,
         _proxy_change(by_kind["proxy"], changes, facts, proxy),
-        _unit_change(KEEPALIVED_UNIT, any(change.file.kind == "keepalived" for change in changes), facts),
+        _unit_change(by_kind["keepalived"], changes, facts),
+        _serving(facts),
     )
+
+
+def _serving(facts: Facts) -> bool:
+    """Tell whether the node's proxy has somebody to give a connection to."""
+    return facts.proxy_state is not None and any(server.judged and server.up for server in facts.proxy_state.servers)
 
 
 def _change(file: File, facts: Facts) -> Change | None:
@@ -138,16 +203,19 @@ def _change(file: File, facts: Facts) -> Change | None:
     return None
 
 
-def _unit_change(unit: str, file_changed: bool, facts: Facts) -> UnitChange:  # noqa: FBT001 - private
-    if not facts.units[unit].running:
-        return UnitChange(unit, "start", f"it is {facts.units[unit].active}")
-    if file_changed:
-        return UnitChange(unit, "reload", "its file changes")
-    return UnitChange(unit, "none", "")
+def _unit_change(file: File, changes: Sequence[Change], facts: Facts) -> UnitChange:
+    unit, found = facts.units[file.unit], facts.files[file.path]
+    if not unit.running:
+        return UnitChange(file.unit, "start", f"it is {unit.active}")
+    if any(each.file is file for each in changes):
+        return UnitChange(file.unit, "reload", "its file changes")
+    if found.changed and unit.changed and found.changed > unit.changed + CLOCK_SLACK_SECONDS:
+        return UnitChange(file.unit, "reload", "its file is newer than what it runs")
+    return UnitChange(file.unit, "none", "")
 
 
 def _proxy_change(file: File, changes: Sequence[Change], facts: Facts, proxy: Proxy) -> UnitChange:
-    change = _unit_change(proxy.unit, any(each.file is file for each in changes), facts)
+    change = _unit_change(file, changes, facts)
     if change.action == "none" and (facts.proxy_state is None or facts.proxy_state.digest != file.digest):
         return UnitChange(proxy.unit, "reload", "it runs another configuration than its file")
     return change
@@ -181,6 +249,10 @@ def _refuse_unfit(cluster: Cluster, proxy: Proxy, found: Mapping[Node, Facts]) -
     incomplete = [f"{node}: not installed: {', '.join(programs)}" for node, programs in lacking.items() if programs]
     if incomplete:
         raise PlanError("\n".join(incomplete), hint="exlb install")
+    masked = [f"{node}: {name}" for node, facts in found.items() for name, unit in facts.units.items() if unit.masked]
+    if masked:
+        name = masked[0].rpartition(" ")[2]
+        raise PlanError(f"masked units: {', '.join(masked)}", hint=f"exlb exec --sudo -- systemctl unmask {name}")
     faults = [fault for node, facts in found.items() for fault in _unfit(cluster, proxy, node, facts)]
     if faults:
         raise PlanError("\n".join(faults), hint="exlb exec --sudo -- ss -ltnp shows who listens")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -46,11 +47,18 @@ class File:
 
 
 class Templates:
-    """The packaged templates, each of which a file of the same name in `directory` replaces."""
+    """The packaged templates, each of which a file of the same name in `directory` replaces.
+
+    Raises RenderError for a file there that replaces none.
+    """
 
     def __init__(self, directory: Path | None = None) -> None:
         packaged = jinja2.FileSystemLoader(str(resources.files("exlb_fab").joinpath("templates")))
         own = [jinja2.FileSystemLoader(directory)] if directory else []
+        known = sorted(packaged.list_templates())
+        for path in sorted(directory.glob("*.j2")) if directory else ():
+            if path.name not in known or not path.is_file():
+                raise RenderError(f"{path}: replaces no template", hint=f"the templates are {', '.join(known)}")
         self._environment = jinja2.Environment(  # noqa: S701 - configuration files, not HTML
             loader=jinja2.ChoiceLoader([*own, packaged]),
             undefined=jinja2.StrictUndefined,
@@ -70,10 +78,8 @@ class Templates:
             template = self._quoting(quote).get_template(name)
             digest = hashlib.sha256(_lines(template, values, _NO_DIGEST).encode()).hexdigest()[:DIGEST_LENGTH]
             text = _lines(template, values, digest)
-        except jinja2.TemplateSyntaxError as error:
-            raise RenderError(f"{error.filename or name}:{error.lineno}: {error.message}") from error
-        except jinja2.TemplateError as error:
-            raise RenderError(f"template {name}: {error}") from error
+        except Exception as error:
+            raise RenderError(f"{_place(error, name)}: {error}", hint="correct the template") from error
         return text, digest
 
     def _quoting(self, quote: Callable[[str], str]) -> jinja2.Environment:
@@ -84,6 +90,14 @@ class Templates:
             environment.tests = {**environment.tests, "an_address": is_address}
             self._quotings[quote] = environment
         return self._quotings[quote]
+
+
+def _place(error: Exception, name: str) -> str:
+    """Return `template:line` of the innermost template that an error comes from."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{error.filename or name}:{error.lineno}"
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".j2")]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else f"template {name}"
 
 
 def _lines(template: jinja2.Template, values: Mapping[str, object], digest: str) -> str:
@@ -112,6 +126,12 @@ def _proxy_file(cluster: Cluster, proxy: Proxy, templates: Templates) -> File:
             "listeners": cluster.listeners,
         },
     )
+    if proxy.mark(digest) not in text:
+        raise RenderError(
+            f"template {proxy.template}: `{proxy.mark('{{ digest }}')}` is missing: without it nobody can tell which "
+            "configuration runs",
+            hint="add that line to the template",
+        )
     return File(
         path=proxy.path,
         text=text,

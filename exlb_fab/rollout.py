@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from exlb_fab import vrrp
+from exlb_fab import facts, vrrp
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import ExlbError, RemoteError
 from exlb_fab.events import Event
-from exlb_fab.facts import Survey
 from exlb_fab.fleet import Fleet, NotStartedError
 from exlb_fab.node import program
 from exlb_fab.planning import NodePlan, Plan
@@ -21,7 +20,7 @@ from exlb_fab.remote import Remote
 GATE_SECONDS = 15
 APPLY_SECONDS = 120
 MARGIN_SECONDS = 5
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 0.5
 RESULT_MARK = "exlb-apply: "
 
 Result = Literal["unchanged", "pending", "changed", "failed", "not started"]
@@ -47,7 +46,7 @@ def carry_out(cluster: Cluster, plan: Plan, fleet: Fleet) -> tuple[NodeResult, .
     changing = [each for wave in plan.waves for each in wave]
     if roll.stage(changing):
         for wave in plan.waves:
-            if fleet.stopped or not roll.apply(wave) or not roll.gate():
+            if fleet.stopped or not roll.apply(wave) or not roll.gate(wave):
                 break
     roll.discard(each for each in changing if not roll.changed(each.node))
     return tuple(roll.result(each) for each in plan.nodes)
@@ -70,25 +69,56 @@ class _RollOut:
         """Make the staged files the active ones on the nodes of one wave."""
         return self._all(wave, self._apply_one, "done")
 
-    def gate(self) -> bool:
-        """Wait until exactly one node holds the VIP; True at once where only the proxy changed and nothing moved."""
+    def gate(self, wave: Sequence[NodePlan]) -> bool:
+        """Wait until the nodes of a wave serve, if they did before, and exactly one node holds the VIP.
+
+        After a change of keepalived one holder counts only once it has been seen for longer than two nodes that do not
+        hear each other could hide it.
+        """
         cluster = self._cluster
         priorities = vrrp.priorities(len(cluster.nodes))
-        limit = vrrp.election_seconds(priorities, cluster.vrrp.advert_interval_seconds) + MARGIN_SECONDS
-        survey = wait_for(self._look, lambda seen: len(seen.holders(cluster.vip.address)) == 1, limit)
-        holders = survey.holders(cluster.vip.address)
-        if len(holders) == 1:
-            self._fleet.emit(Event("step", f"holds {cluster.vip}", holders[0].name))
+        advert = cluster.vrrp.advert_interval_seconds
+        steady = 0.0
+        if any(each.keepalived.action != "none" for each in wave):
+            steady = vrrp.settle_seconds(priorities, advert)
+        limit = vrrp.election_seconds(priorities, advert) + MARGIN_SECONDS + steady
+        serving = [each.node for each in wave if each.serving]
+        faults = wait_for_steady(lambda: self._faults(serving), steady, limit)
+        if not faults:
             return True
-        named = ", ".join(map(str, holders)) or "no node"
-        self._fleet.emit(Event("failure", f"after {limit:.0f} s {named} holds {cluster.vip}, not exactly one"))
         for node, result in list(self.results.items()):
-            if result.result == "changed":
-                detail = f"changed, but {named} holds {cluster.vip}"
+            fault = faults.get(node) or faults.get(None)
+            if result.result == "changed" and fault:
+                detail = f"changed, but after {limit:.0f} s {fault}"
                 self.results[node] = NodeResult(
                     node, "failed", detail, result.seconds, RemoteError(f"{node}: {detail}")
                 )
+        for where, said in faults.items():
+            self._fleet.emit(Event("failure", said, where.name if where else None))
         return False
+
+    def _faults(self, serving: Sequence[Node]) -> dict[Node | None, str]:
+        """Look at all nodes and return what is wrong, by node; None stands for all of them."""
+        cluster = self._cluster
+        urls = {node: facts.node_url(cluster, node) for node in serving}
+
+        def questions(node: Node) -> list[str]:
+            asked = ["addresses", f"ping {cluster.vip}"]
+            return [*asked, f"request {urls[node]}"] if node in urls else asked
+
+        seen = self._fleet.look(cluster.nodes, self._proxy, questions)
+        faults: dict[Node | None, str] = {}
+        for node, url in urls.items():
+            reply = seen.facts[node].replies[url] if node in seen.facts else None
+            if reply is None or reply.code is None:
+                faults[node] = f"it does not serve: {reply.error if reply else seen.errors[node].message}"
+        holders = seen.holders(cluster.vip.address)
+        # A node that cannot be asked may be the holder, and then the VIP answers.
+        elsewhere = seen.errors and all(found.pings[str(cluster.vip)] for found in seen.facts.values())
+        if len(holders) > 1 or (not holders and not elsewhere):
+            verb = "hold" if len(holders) > 1 else "holds"
+            faults[None] = f"{', '.join(map(str, holders)) or 'no node'} {verb} {cluster.vip}, not exactly one"
+        return faults
 
     def discard(self, plans: Iterable[NodePlan]) -> None:
         """Take the staged files away from nodes that will not use them."""
@@ -145,16 +175,20 @@ class _RollOut:
         words = self._proxy.mask(said or done.stderr.strip())
         raise RemoteError(f"{node}: {last}\n{words}".rstrip(), hint="exlb push-config --dry-run")
 
-    def _look(self) -> Survey:
-        return self._fleet.survey(self._cluster.nodes, self._proxy, lambda _: ["addresses"])
 
-
-def wait_for(look: Callable[[], Survey], satisfied: Callable[[Survey], bool], limit_seconds: float) -> Survey:
-    """Look again and again until satisfied or the limit is over; return what was seen last."""
+def wait_for_steady(
+    look: Callable[[], Mapping[Node | None, str]], steady_seconds: float, limit_seconds: float
+) -> Mapping[Node | None, str]:
+    """Look until nothing has been wrong for a while, or the limit is over; return what was wrong last."""
     deadline = time.monotonic() + limit_seconds
-    while not satisfied(seen := look()) and time.monotonic() < deadline:
+    good_since: float | None = None
+    while True:
+        faults = look()
+        now = time.monotonic()
+        good_since = None if faults else good_since or now
+        if (good_since is not None and now - good_since >= steady_seconds) or now >= deadline:
+            return faults
         time.sleep(PAUSE_SECONDS)
-    return seen
 
 
 def _framed(plan: NodePlan) -> str:

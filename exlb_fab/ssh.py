@@ -39,6 +39,7 @@ HostKeyCheck = Literal["strict", "accept-new", "no"]
 KEEPALIVE_SECONDS = 10
 GRACE_SECONDS = 5
 CHUNK_BYTES = 32768
+ENDED_BY_SIGNAL = 255  # as ssh(1) says it
 TIMED_OUT = (124, 137)  # timeout(1): the limit came; it had to kill
 STARTED = "exlb-started"
 # The login shell gets plain words in single quotes only, which sh, bash, zsh, fish and csh read alike. The program
@@ -254,7 +255,7 @@ def _named(target: object) -> Iterator[None]:
         raise HostKeyError(
             f"{target}: host key differs from the known one: {error.key.get_name()} {error.key.fingerprint}",
             hint=f"if the node was reinstalled: ssh-keygen -R {shlex.quote(error.hostname)}, then ssh-keyscan "
-            f"{_keyscan_words(error.hostname)}; if it was not, somebody may be in between",
+            f"{_keyscan_words(error.hostname)} >> known_hosts; if it was not, somebody may be in between",
         ) from error
     except paramiko.PasswordRequiredException as error:
         raise AuthenticationError(f"{target}: {error}", hint="load the key into an agent: ssh-add") from error
@@ -303,7 +304,12 @@ class SshRemote:
         payload = program.encode()
         stdin = f"{len(payload)}\n".encode() + payload + data.encode()
         words = ["sh", "-c", BOOTSTRAP, "exlb", *args]
+        began = time.monotonic()
         done = self._run(words, stdin, sudo=self._uses_sudo, limit_seconds=limit_seconds)
+        if done.status in TIMED_OUT and time.monotonic() - began >= limit_seconds:
+            raise RemoteError(
+                f"{self._node}: no end after {limit_seconds:.0f} s", hint="--timeout SECONDS gives more time"
+            )
         _, mark, stdout = done.stdout.partition(STARTED + "\n")
         if not mark:
             raise self._refused(done)
@@ -329,13 +335,7 @@ class SshRemote:
             stdin = f"{self._password}\n".encode() + stdin
         elif sudo:
             words = ["sudo", "-n", "--", *words]
-        began = time.monotonic()
-        done = self._exchange(shlex.join(words), stdin, limit_seconds + 2 * GRACE_SECONDS)
-        if done.status in TIMED_OUT and time.monotonic() - began >= limit_seconds:
-            raise RemoteError(
-                f"{self._node}: no end after {limit_seconds:.0f} s", hint="--timeout SECONDS gives more time"
-            )
-        return done
+        return self._exchange(shlex.join(words), stdin, limit_seconds + 2 * GRACE_SECONDS)
 
     def _needs_password(self) -> bool:
         """Tell whether sudo asks. Where it does not, a password on stdin would be read as data.
@@ -346,7 +346,16 @@ class SshRemote:
             return False
         if self._sudo_asks is None:
             self._sudo_asks = self._exchange("sudo -k -n true", b"", limit_seconds=30).status != 0
+            if self._sudo_asks:
+                self._check_password()
         return self._sudo_asks
+
+    def _check_password(self) -> None:
+        """Try the password alone: after a wrong one sudo would take what follows on stdin for further attempts."""
+        done = self._exchange("sudo -k -S -p '' true", f"{self._password}\n".encode(), limit_seconds=30)
+        if done.status != 0:
+            self._sudo_asks = None
+            raise PrivilegeError(f"{self._node}: sudo refuses the password", hint="is it the one of SSH_USER there?")
 
     def _exchange(self, command: str, stdin: bytes, limit_seconds: float) -> Completed:
         """Run one command line on a channel of its own; never waits longer than the limit."""
@@ -357,7 +366,7 @@ class SshRemote:
             channel = self._connection.transport.open_session(timeout=min(limit_seconds, 30))
             with channel:
                 channel.settimeout(limit_seconds)
-                channel.exec_command(command)
+                channel.exec_command(command.encode(errors="surrogateescape"))
                 errors = _Reader(channel.recv_stderr)
                 output = _Reader(channel.recv)
                 _send(channel, stdin)
@@ -367,8 +376,12 @@ class SshRemote:
                 status = channel.exit_status if channel.exit_status_ready() else -1
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._lost(str(error) or type(error).__name__) from error
-        if status == -1:
+        if status == -1 and not self._connection.transport.is_active():
             raise self._lost("the connection ended before the command did")
+        if status == -1 and time.monotonic() >= deadline:
+            raise RemoteError(f"{self._node}: no answer after {limit_seconds:.0f} s", hint="exlb verify")
+        if status == -1:
+            status = ENDED_BY_SIGNAL
         self._traffic.bytes_received += len(output.data) + len(errors.data)
         return Completed(status, output.data.decode(errors="replace"), errors.data.decode(errors="replace"))
 

@@ -47,16 +47,20 @@ def lawful(values: Sequence[int], weight: int) -> bool:
     return not values or abs(weight) > max(values) - min(values)
 
 
-def winner(routers: Sequence[Router], weight: int, failing: frozenset[str]) -> str | None:
+def winner(routers: Sequence[Router], weight: int, failing: frozenset[str], holder: str | None = None) -> str | None:
     """Return the name of the router that holds the VIP once elections settle; None without routers.
 
-    `failing` names the routers whose tracked check fails. The highest effective priority wins, then the highest
-    address. Source: RFC 5798 6.4.3 and 8.3.2.
+    `failing` names the routers whose tracked check fails, `holder` the one that held the VIP until now. The highest
+    effective priority wins; in a tie the holder, because a backup stays one while it hears an equal priority, and
+    among routers that begin at once the highest address. Source: RFC 5798 6.4.2, 6.4.3 and 8.3.2.
     """
     if not routers:
         return None
-    best = max(routers, key=lambda r: (r.effective(weight, failing=r.name in failing), r.address))
-    return best.name
+
+    def rank(router: Router) -> tuple[int, bool, int]:
+        return router.effective(weight, failing=router.name in failing), router.name == holder, router.address
+
+    return max(routers, key=rank).name
 
 
 def skew_seconds(priority: int, advert_seconds: float) -> float:
@@ -81,18 +85,6 @@ def settle_seconds(values: Sequence[int], advert_seconds: float) -> float:
     (docs/findings.md, "Split brain comes late").
     """
     return election_seconds(values, advert_seconds) + 1.0
-
-
-def dead_proxy_seconds(
-    values: Sequence[int], advert_seconds: float, check_interval_seconds: float, check_fall: int
-) -> float:
-    """Return the longest outage that clients see when the holder's proxy dies.
-
-    The check has to fail `check_fall` times, then the backups wait out the master-down timer of the best of them.
-    """
-    detection = check_interval_seconds * check_fall + check_interval_seconds
-    backups = sorted(values, reverse=True)[1:2]
-    return detection + max((master_down_seconds(value, advert_seconds) for value in backups), default=0.0) + 1.0
 
 
 def roles(names: Sequence[str]) -> Mapping[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node
 from exlb_fab.facts import node_url
 from exlb_fab.proxies import Server
+from exlb_fab.rendering import is_address
 
 CHECKS = Register()
 
@@ -26,6 +29,13 @@ def servers(view: View, node: Node) -> Verdict:
     state = view.facts(node).proxy_state
     if state is None:
         return failed(f"{view.proxy.name} does not say how its backends are", hint="exlb push-config")
+    if not state.servers:
+        return failed("has no backend", hint="exlb push-config")
+    strangers = _strangers(view, state.servers)
+    if strangers:
+        return failed(
+            f"serves other backends than configured: {', '.join(strangers)}", hint=f"exlb restart {view.proxy.unit}"
+        )
     unjudged = [server for server in state.servers if not server.judged]
     up = [server for server in state.servers if server.judged and server.up]
     down = [server for server in state.servers if server.judged and not server.up]
@@ -38,6 +48,19 @@ def servers(view: View, node: Node) -> Verdict:
         return passed(f"{count}, none is expected yet")
     verdict = warned if up else failed
     return verdict(count, cause=_why(down), hint=_what_next(down))
+
+
+def _strangers(view: View, servers: Sequence[Server]) -> list[str]:
+    """Return the servers whose address in the running proxy is not the configured one; DNS names may be any."""
+    seen = {(server.listener, server.name): server.address for server in servers}
+    wanted = {(each.name, backend.name): backend for each in view.cluster.listeners for backend in each.backends}
+    missing = [f"{name} is missing" for (listener, name) in wanted if (listener, name) not in seen]
+    return missing + [
+        f"{name} is {address}"
+        for (listener, name), address in seen.items()
+        if (backend := wanted.get((listener, name))) is None
+        or (is_address(backend.host) and address and address != f"{backend.host}:{backend.port}")
+    ]
 
 
 @CHECKS.overall("backend.any", "At least one backend is up")

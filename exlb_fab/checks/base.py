@@ -28,18 +28,22 @@ class Verdict:
 
 
 def passed(text: str) -> Verdict:
+    """Answer that all is well."""
     return Verdict("pass", text)
 
 
 def warned(text: str, *, cause: str | None = None, hint: str | None = None) -> Verdict:
+    """Answer that something is odd while clients are served; it does not make `verify` red."""
     return Verdict("warn", text, cause, hint)
 
 
 def failed(text: str, *, cause: str | None = None, hint: str | None = None) -> Verdict:
+    """Answer that something is wrong, with what is known of the cause, and what to type next."""
     return Verdict("fail", text, cause, hint)
 
 
 def skipped(text: str) -> Verdict:
+    """Answer that the question cannot be asked, and why."""
     return Verdict("skip", text)
 
 

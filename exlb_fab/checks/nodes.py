@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
+from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Facts
@@ -51,11 +51,13 @@ def same_versions(view: View) -> Verdict:
         f"{view.proxy.name} {proxy} and keepalived {keepalived} on {', '.join(map(str, nodes))}"
         for (proxy, keepalived), nodes in versions.items()
     )
-    return warned(f"versions differ: {found}")
+    return failed(f"versions differ: {found}", hint="upgrade the nodes to the same versions, one at a time")
 
 
 def _unit(facts: Facts, unit: str) -> Verdict:
     found = facts.units[unit]
+    if found.masked:
+        return failed(f"{unit} is masked", hint=f"exlb exec --sudo -- systemctl unmask {unit}")
     if not found.running:
         cause = "\n".join(found.journal) or None
         hint = "exlb install" if found.load == "not-found" else f"exlb restart {unit}"

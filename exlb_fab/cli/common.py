@@ -132,11 +132,15 @@ def _warn(warnings: Iterable[str], screen: Screen) -> None:
 
 
 def show(screen: Screen, output: str, report: Report) -> None:
-    """Print a report on stdout."""
-    if output == "json":
-        screen.json(report.model_dump_json(indent=2))
-    else:
-        screen.stdout.print(answer(report), crop=False)
+    """Print a report on stdout. Raises ExlbError where that cannot be written to."""
+    try:
+        if output == "json":
+            screen.json(report.model_dump_json(indent=2))
+        else:
+            screen.stdout.print(answer(report), crop=False)
+        sys.stdout.flush()
+    except OSError as error:
+        raise ExlbError(f"the answer cannot be written to stdout: {error.strerror}") from error
 
 
 def _over_ssh(cluster: Cluster, common: Common, emit: Emit) -> tuple[Connect, Callable[[], None]]:

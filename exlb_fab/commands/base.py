@@ -58,7 +58,7 @@ def failure(node: Node, error: ExlbError, seconds: float = 0.0) -> NodeRow:
         result = "unreachable"
     elif error.exit_code == EXIT_INTERRUPTED:
         result = "not started"
-    return row(node, result, error.message, seconds, error.hint)
+    return row(node, result, error.message.removeprefix(f"{node}: "), seconds, error.hint)
 
 
 def rolled(result: NodeResult) -> NodeRow:

@@ -90,6 +90,11 @@ def lacking(node: Node, found: Facts, proxy: Proxy) -> Needs:
         raise RemoteError(
             f"{node}: {name}: no package manager that exlb knows ({', '.join(each.manager for each in PLATFORMS)})"
         )
+    masked = [name for name, unit in found.units.items() if unit.masked]
+    if masked:
+        raise RemoteError(
+            f"{node}: masked units: {', '.join(masked)}", hint=f"exlb exec --sudo -- systemctl unmask {masked[0]}"
+        )
     packages = facts.missing_packages(proxy, system.platform, found.programs)
     units = tuple(unit for unit in (proxy.unit, KEEPALIVED_UNIT) if not found.units[unit].enabled)
     return Needs(system.platform.manager, packages, units)
@@ -101,11 +106,13 @@ def _install(node: Node, remote: Remote, needs: Needs, options: InstallOptions, 
     args = (needs.manager, str(options.lock_seconds), ",".join(needs.units), *needs.packages)
     done = remote.run(program("install.sh"), args, limit_seconds=options.limit_seconds)
     if done.status != 0:
-        raise _manager_failed(node, needs.manager, done.said)
+        raise _failed(node, needs, done.said)
     fleet.emit(Event("done", "installed", node.name))
     return row(node, "changed", str(needs), time.monotonic() - began)
 
 
-def _manager_failed(node: Node, manager: str, said: str) -> RemoteError:
+def _failed(node: Node, needs: Needs, said: str) -> RemoteError:
     last = "\n".join(said.splitlines()[-LAST_LINES:])
-    return RemoteError(f"{node}: {manager} failed:\n{last}", hint=f"exlb exec --sudo --nodes {node} -- {manager} check")
+    what = needs.manager if needs.packages else "systemctl enable"
+    look = f"{needs.manager} check" if needs.packages else f"systemctl status {' '.join(needs.units)}"
+    return RemoteError(f"{node}: {what} failed:\n{last}", hint=f"exlb exec --sudo --nodes {node} -- {look}")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from exlb_fab import facts, planning, rendering, rollout
-from exlb_fab.cluster import Cluster
+from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, refuse_unreachable, rolled, select
 from exlb_fab.errors import EXIT_OK, EXIT_PENDING
 from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet
 from exlb_fab.planning import Change, Plan
+from exlb_fab.platforms import KEEPALIVED_PATH
 from exlb_fab.proxies import PROXIES
 from exlb_fab.rollout import NodeResult
 
@@ -73,7 +75,12 @@ def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushRep
         refuse_unreachable(missing.values())
     reachable = {node: files for node, files in desired.items() if node not in missing}
     plan = planning.plan(cluster, reachable, survey)
-    diffs = _diffs(plan, fleet)
+    active = _active_texts(plan, fleet)
+    keepalived = {node: texts[KEEPALIVED_PATH] for node, texts in active.items() if KEEPALIVED_PATH in texts}
+    plan = planning.together(plan, cluster, keepalived, survey)
+    diffs = _diffs(plan, active)
+    if plan.notice:
+        fleet.emit(Event("warning", plan.notice))
     if not options.dry_run:
         for diff in diffs:
             fleet.emit(Event("diff", diff.diff or diff.reason, f"{', '.join(diff.nodes)}: {diff.path}"))
@@ -95,18 +102,23 @@ def _pending(plan: Plan) -> tuple[NodeResult, ...]:
     )
 
 
-def _diffs(plan: Plan, fleet: Fleet) -> tuple[FileDiff, ...]:
-    """Fetch the old texts of files that change, one more exec on those nodes only, and compare."""
+def _active_texts(plan: Plan, fleet: Fleet) -> dict[Node, Mapping[str, str]]:
+    """Fetch the texts of files whose content changes: one more exec, on those nodes only."""
     reads = {
         each.node: [f"read {change.file.path}" for change in each.changes if change.reason == "content"]
         for each in plan.nodes
     }
     asked = {node: questions for node, questions in reads.items() if questions}
-    old = fleet.survey(asked, plan.proxy, lambda node: asked[node]).facts if asked else {}
+    if not asked:
+        return {}
+    return {n: found.texts for n, found in fleet.survey(asked, plan.proxy, lambda node: asked[node]).facts.items()}
+
+
+def _diffs(plan: Plan, active: Mapping[Node, Mapping[str, str]]) -> tuple[FileDiff, ...]:
     alike: dict[tuple[str, str, str], list[str]] = {}
     for each in plan.nodes:
         for change in each.changes:
-            text = old[each.node].texts.get(change.file.path, "") if each.node in old else ""
+            text = active.get(each.node, {}).get(change.file.path, "")
             alike.setdefault((change.file.path, change.reason, _diff(change, text)), []).append(each.node.name)
     return tuple(
         FileDiff(nodes=tuple(nodes), path=path, reason=reason, diff=diff)

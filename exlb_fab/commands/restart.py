@@ -8,6 +8,7 @@ from exlb_fab import planning, rollout
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, refuse_unreachable, rolled, select
 from exlb_fab.errors import UsageError
+from exlb_fab.facts import configuration_questions
 from exlb_fab.fleet import Fleet
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
@@ -39,7 +40,7 @@ def restart(cluster: Cluster, options: RestartOptions, fleet: Fleet) -> RestartR
     if options.unit is not None and options.unit not in units:
         raise UsageError(f"restart {options.unit}: no such unit", hint=f"exlb restart {' | '.join(units)}")
     chosen = select(cluster, options.nodes)
-    survey = fleet.survey(cluster.nodes, proxy, lambda _: ["addresses"])
+    survey = fleet.survey(cluster.nodes, proxy, lambda _: configuration_questions(proxy))
     missing = {node: error for node, error in survey.errors.items() if node in chosen}
     if not options.skip_unreachable:
         refuse_unreachable(missing.values())

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from exlb_fab import checks, facts, rendering
 from exlb_fab.checks import Verdict
@@ -78,6 +78,7 @@ class VerifyReport(Report):
     def counts(self) -> Counter[str]:
         return Counter(verdict.status for verdict in self.verdicts)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def green(self) -> bool:
         return self.counts["fail"] == 0 and not self.interrupted

@@ -17,6 +17,9 @@ LC_ALL=C
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 
+# Whoever started this may be gone: the change is ended all the same, and nobody listening is no failure.
+trap '' HUP INT PIPE
+
 state=/var/lib/exlb
 staging=$state/staging
 step=start
@@ -134,10 +137,10 @@ change_unit() {
 	return 1
 }
 
-# change_proxy ACTION
-change_proxy() {
-	if [ "$1" = reload ]; then proxy_remember || :; fi
-	change_unit "$proxy_unit" "$1"
+# remember: what is known of the servers, for the reload that follows.
+remember() {
+	if [ "$2" = proxy ] && [ -e "$staging/$1.old" ]; then proxy_remember "$staging/$1.old" "$staging/$1"; fi
+	return 0
 }
 
 uptime_seconds() {
@@ -183,7 +186,7 @@ again() {
 undo() {
 	echo 'step restore'
 	each put_back
-	change_proxy "$(again "$1")"
+	change_unit "$proxy_unit" "$(again "$1")"
 	change_unit keepalived "$(again "$2")"
 	fail
 }
@@ -199,8 +202,9 @@ activate() {
 	run target each check_target || fail
 	run keep each keep_old || fail 'the active files cannot be kept'
 	run write each write_new || give_up
+	run remember each remember
 	run swap each swap || undo none none
-	run "$1-proxy" change_proxy "$1" || undo "$1" none
+	run "$1-proxy" change_unit "$proxy_unit" "$1" || undo "$1" none
 	if [ "$1" != none ]; then run gate-proxy gate_proxy "$proxy_path" "$3" || undo "$1" none; fi
 	run "$2-keepalived" change_unit keepalived "$2" || undo "$1" "$2"
 	run gate-keepalived gate_keepalived || undo "$1" "$2"
@@ -209,7 +213,7 @@ activate() {
 }
 
 change_units() {
-	run "$1-proxy" change_proxy "$1" || fail
+	run "$1-proxy" change_unit "$proxy_unit" "$1" || fail
 	if [ "$1" != none ]; then run gate-proxy gate_proxy "$proxy_path" "$3" || fail; fi
 	run "$2-keepalived" change_unit keepalived "$2" || fail
 	if [ "$2" != none ]; then run gate-keepalived gate_keepalived || fail; fi

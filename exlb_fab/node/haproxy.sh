@@ -34,11 +34,22 @@ proxy_settled() {
 		! printf '%s\n' "$servers" | grep -q -e ',INI,' -e ',\* INI,'
 }
 
-# proxy_remember: let the next process begin with what this one knows of its servers. Without it a reload takes every
-# server for up, and a client that is sent to a dead one waits until its first check has failed.
+# proxy_remember OLD NEW: let the next process begin with the servers down that this one knows to be down. Without it a
+# reload takes every server for up, and a client that is sent to a dead one waits until its first check has failed.
+# Only servers whose line is the same in both files, under the same health check, are remembered: haproxy would take a
+# remembered address for the configured one.
 proxy_remember() {
-	printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" >"$proxy_memory.new" 2>/dev/null &&
-		mv -f "$proxy_memory.new" "$proxy_memory"
+	proxy_forget
+	checks='^[[:blank:]]*(option[[:blank:]]+(httpchk|ssl-hello-chk|tcp-check)|http-check|tcp-check|default-server)'
+	[ "$(grep -E "$checks" "$1")" = "$(grep -E "$checks" "$2")" ] || return 0
+	state=$(printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) || return 0
+	printf '%s\n' "$state" | awk '
+		function line() { $1 = $1; return $0 }
+		FILENAME == ARGV[1] { if ($1 == "server") old[line()] = 1; next }
+		FILENAME == ARGV[2] { if ($1 == "server" && line() in old) same[$2, $3] = 1; next }
+		/^1$/ || /^#/ { print; next }
+		$6 == 0 && ($4, $5 ":" $19) in same { print }
+	' "$1" "$2" - >"$proxy_memory.new" && mv -f "$proxy_memory.new" "$proxy_memory"
 }
 
 # proxy_forget: a state of today must not be loaded by a start tomorrow; what stays is the format's version.

@@ -46,22 +46,30 @@ programs() {
 
 # unit NAME: its properties; where it does not run, also the end of its journal.
 unit() {
-	systemctl show -p LoadState -p ActiveState -p SubState -p UnitFileState -p MainPID "$1.service"
+	systemctl show -p LoadState -p ActiveState -p SubState -p UnitFileState "$1.service"
+	# In UTC: date cannot know which CST a time is in.
+	changed=$(TZ=UTC systemctl show -p StateChangeTimestamp "$1.service")
+	if [ -n "${changed#*=}" ]; then printf 'Changed=%s\n' "$(date -d "${changed#*=}" +%s)"; fi
 	if ! systemctl is-active -q "$1.service"; then
 		journalctl -u "$1.service" -n 5 --no-pager -o cat 2>/dev/null | sed 's/^/Journal=/'
 	fi
 }
 
-# file PATH: "absent", or "MODE OWNER:GROUP SHA256 KIND".
+# file PATH: "absent", or "MODE OWNER:GROUP SHA256 CHANGED KIND".
 file() {
 	if [ ! -e "$1" ] && [ ! -L "$1" ]; then
 		echo absent
 	elif [ -f "$1" ] && [ ! -L "$1" ]; then
 		sum=$(sha256sum <"$1") || return
-		printf '%s %s regular file\n' "$(stat -c '%a %U:%G' "$1")" "${sum%% *}"
+		printf '%s %s %s regular file\n' "$(stat -c '%a %U:%G' "$1")" "${sum%% *}" "$(stat -c %.Z "$1")"
 	else
-		printf '%s - %s\n' "$(stat -c '%a %U:%G' "$1")" "$(stat -c %F "$1")"
+		printf '%s - - %s\n' "$(stat -c '%a %U:%G' "$1")" "$(stat -c %F "$1")"
 	fi
+}
+
+# request URL: "HTTP-STATUS SECONDS-TO-CONNECT"; no proxy, and nothing else that this node sets for its curl, is in between.
+request() {
+	curl -q --noproxy '*' -ksS -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code} %{time_connect}\n' "$1"
 }
 
 ask() {
@@ -78,7 +86,7 @@ ask() {
 	read) cat "$2" ;;
 	proxy-state) proxy_state ;;
 	ping) ping -c 1 -W 2 "$2" ;;
-	request) curl -ksS -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code}\n' "$2" ;;
+	request) request "$2" ;;
 	*) echo "unknown question $1" && return 64 ;;
 	esac
 }

@@ -47,7 +47,8 @@ class Proxy:
     `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
     proxy_state, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that carries the state
     of the servers over a reload. `quote` turns any text into one word of its configuration language.
-    `mask` hides the passwords in a configuration, ours or one found. `parse_state` raises FactsError on what it
+    `mask` hides the passwords in a configuration, ours or one found. `mark` is the line by which a
+    running proxy tells the digest of its configuration. `parse_state` raises FactsError on what it
     does not understand.
     """
 
@@ -62,4 +63,5 @@ class Proxy:
     program: str
     quote: Callable[[str], str]
     mask: Callable[[str], str]
+    mark: Callable[[str], str]
     parse_state: Callable[[str], ProxyState]

@@ -25,6 +25,11 @@ def quote(text: str) -> str:
     return "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in text.encode())
 
 
+def mark(digest: str) -> str:
+    """Return the line of the global section that comes back in `show info`."""
+    return f"description exlb-{digest}"
+
+
 def mask(text: str) -> str:
     """Return configuration text without the passwords in it."""
     for secret in _SECRETS:
@@ -74,5 +79,6 @@ HAPROXY = Proxy(
     program="haproxy.sh",
     quote=quote,
     mask=mask,
+    mark=mark,
     parse_state=parse_state,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from exlb_fab.errors import ExlbError
@@ -29,20 +28,18 @@ class Screen:
             return
         with self._lock:
             if event.level == "diff":
-                self.stderr.print(f"[cyan]{escape(event.node or '')}[/cyan]", soft_wrap=True)
+                self.stderr.print(Text(event.node or "", "cyan"), soft_wrap=True)
                 self.stderr.print(colored_diff(event.text), soft_wrap=True)
                 return
-            prefix = f"[cyan]{escape(event.node)}[/cyan]  " if event.node else ""
-            style = _STYLES[event.level]
-            text = f"[{style}]{escape(event.text)}[/{style}]" if style else escape(event.text)
-            self.stderr.print(f"{prefix}{text}", soft_wrap=True)
+            prefix = Text.assemble((event.node, "cyan"), "  ") if event.node else Text()
+            self.stderr.print(prefix.append(event.text, _STYLES[event.level]), soft_wrap=True)
 
     def error(self, error: ExlbError) -> None:
         """Print what failed and what to type next."""
         with self._lock:
-            self.stderr.print(f"[bold red]error:[/bold red] {escape(error.message)}", soft_wrap=True)
+            self.stderr.print(Text.assemble(("error:", "bold red"), f" {error.message}"), soft_wrap=True)
             if error.hint:
-                self.stderr.print(f"[bold]next:[/bold]  {escape(error.hint)}", soft_wrap=True)
+                self.stderr.print(Text.assemble(("next:", "bold"), f"  {error.hint}"), soft_wrap=True)
 
     def json(self, text: str) -> None:
         """Print machine-readable output, untouched by width or colour."""

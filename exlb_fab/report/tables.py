@@ -53,7 +53,7 @@ def _restart(report: RestartReport) -> RenderableType:
 def _push(report: PushReport) -> RenderableType:
     if not report.dry_run:
         table = _nodes_table("Push", report.nodes)
-        return Group(table, _sentence(report.nodes, "no changes", "the new configuration serves"))
+        return Group(table, _sentence(report.nodes, "no changes", "the new configuration is active"))
     diffs: list[RenderableType] = []
     for each in report.diffs:
         diffs.append(Text(f"{', '.join(each.nodes)}: {each.path}", "cyan"))
@@ -112,7 +112,7 @@ def _verify(report: VerifyReport) -> RenderableType:
         _backends_table(report),
     ]
     notable = [verdict for verdict in report.verdicts if verdict.status in ("fail", "warn")]
-    parts.extend(_finding(verdict) for verdict in notable)
+    parts.extend(_findings(notable))
     parts.append(_verdict_line(report))
     return Group(*parts)
 
@@ -147,7 +147,7 @@ def _sentence(rows: Iterable[NodeRow], unchanged: str, changed: str) -> Text:
     results = [row.result for row in rows]
     bad = [f"{results.count(kind)} {kind}" for kind in ("failed", "unreachable", "not started") if kind in results]
     if bad:
-        return Text("; ".join((*bad, f"{len(results)} nodes in all")), "bold red")
+        return Text(f"{'; '.join(bad)}; of {len(results)}", "bold red")
     return Text(changed if "changed" in results else unchanged, "bold green")
 
 
@@ -181,16 +181,27 @@ def _backends_table(report: VerifyReport) -> RenderableType:
     return titled("Backends, as the proxy of each node sees them", table)
 
 
-def _finding(verdict: VerdictRow) -> Text:
-    text = Text()
-    text.append("FAIL " if verdict.status == "fail" else "warn ", STATUS_STYLES[verdict.status])
-    text.append(f"{verdict.check}: ", "dim")
-    named = verdict.node and verdict.node not in verdict.text
-    text.append(f"{verdict.node}: {verdict.text}" if named else verdict.text)
-    for line in (verdict.cause or "").splitlines():
-        text.append(f"\n     {line}", "dim")
-    if verdict.hint:
-        text.append(f"\n     next: {verdict.hint}")
+def _findings(verdicts: Iterable[VerdictRow]) -> list[Text]:
+    """Return one paragraph per check that has something to say: its sentences, their causes, what to type next."""
+    alike: dict[tuple[str, str, str | None], list[VerdictRow]] = {}
+    for verdict in verdicts:
+        alike.setdefault((verdict.check, verdict.status, verdict.hint), []).append(verdict)
+    return [_finding(check, status, hint, group) for (check, status, hint), group in alike.items()]
+
+
+def _finding(check: str, status: str, hint: str | None, verdicts: Sequence[VerdictRow]) -> Text:
+    text = Text(no_wrap=True, overflow="ignore")
+    text.append(f"{status.upper() if status == 'fail' else status} ", STATUS_STYLES[status])
+    text.append(f"{check}", "dim")
+    told: set[str | None] = set()
+    for verdict in verdicts:
+        named = verdict.node and verdict.node not in verdict.text
+        text.append(f"\n     {verdict.node}: {verdict.text}" if named else f"\n     {verdict.text}")
+        if verdict.cause not in told:
+            text.append("".join(f"\n       {line}" for line in (verdict.cause or "").splitlines()), "dim")
+        told.add(verdict.cause)
+    if hint:
+        text.append(f"\n     next: {hint}")
     return text
 
 
@@ -205,4 +216,4 @@ def _verdict_line(report: VerifyReport) -> Text:
         )
     if report.green:
         return Text(f"GREEN: a client that connects to {report.vip} is served ({numbers})", "bold green")
-    return Text(f"RED: {counts['fail']} checks failed ({numbers})", "bold red")
+    return Text(f"RED: a client may not be served, or may not be after a failure ({numbers})", "bold red")

@@ -144,3 +144,49 @@ def test_no_apiserver_yet_is_green_when_expected(green: Bastion, deployed_lab: L
     green.wait_until(lambda: green.exlb("verify", "--expect-no-apiserver", status=None).status == 0)
     ran = green.exlb("verify", status=1)
     assert "no node sees any backend up" in ran.said
+
+
+def test_push_to_a_dead_port_stops_at_the_first_node(green: Bastion) -> None:
+    env = green.environment(APISERVER_SRC_PORT="6555")
+    with green.client() as seen:
+        ran = green.exlb("push-config", "-o", "json", env=env, status=1)
+    rows = {row["node"]: row for row in ran.json["nodes"]}
+    assert {node: row["result"] for node, row in rows.items()} == {
+        "lb1": "not started",
+        "lb2": "failed",
+        "lb3": "not started",
+    }
+    assert "it does not serve" in rows["lb2"]["detail"]
+    assert seen().failed == 0
+    assert "6443" in green.inside("lb1", "cat", "/etc/haproxy/haproxy.cfg")
+    verified = green.exlb("verify", "-o", "json", env=env, status=1)
+    assert ("backend.servers", "lb2") in green.verdicts(verified, "fail")
+
+
+def test_keepalived_that_runs_an_older_file_is_reloaded(green: Bastion) -> None:
+    green.inside("lb2", "touch", "/etc/keepalived/keepalived.conf")
+    with green.client() as seen:
+        ran = green.exlb("push-config")
+    assert "its file is newer than what it runs" in ran.said
+    assert seen().failed == 0
+    assert "no changes" in green.exlb("push-config").said
+
+
+def test_vrid_changes_on_all_nodes_or_on_none(green: Bastion) -> None:
+    env = green.environment(ROUTER_ID="77")
+    before = green.inside("lb2", "sha256sum", "/etc/keepalived/keepalived.conf")
+    ran = green.exlb("push-config", "--nodes", "lb2", env=env, status=1)
+    assert "on all nodes or on none" in ran.said
+    assert green.inside("lb2", "sha256sum", "/etc/keepalived/keepalived.conf") == before
+    ran = green.exlb("push-config", env=env)
+    assert "may lose 198.51.100.100 for one election" in ran.said
+    assert len(green.holders()) == 1
+    green.exlb("verify", env=env)
+
+
+def test_compatible_change_of_keepalived_moves_nothing(green: Bastion) -> None:
+    (holder,) = green.holders()
+    with green.client() as seen:
+        green.exlb("push-config", env=green.environment(CHECK_FALL="3"))
+    assert seen().failed == 0
+    assert green.holders() == [holder]
