@@ -379,12 +379,12 @@ def parse_file(text: str) -> FileFact:
 
 
 def parse_reply(answer: Answer) -> Reply:
-    """Parse curl's `HTTP-STATUS SECONDS-TO-CONNECT`; where it failed, its own words before them."""
+    """Parse curl's `HTTP-STATUS CONNECTIONS-MADE`; where it failed, its own words stand before or behind them."""
     lines = _lines(answer.text) or [""]
-    found = re.fullmatch(r"([0-9]{3}) ([0-9.,]+)", lines[-1].strip())
+    found = next((match for line in lines if (match := re.fullmatch(r"([0-9]{3}) ([0-9]+)", line.strip()))), None)
     if answer.status == 0 and found and int(found[1]):
         return Reply(int(found[1]), "", accepted=True)
-    accepted = found is not None and re.search("[1-9]", found[2]) is not None
+    accepted = found is not None and found[2] != "0"
     complaint = next((line for line in lines if line.startswith("curl:")), lines[0])
     error = re.sub(r"^curl: \(\d+\) ", "", complaint) or f"curl ended with status {answer.status}"
     return Reply(None, error, accepted)

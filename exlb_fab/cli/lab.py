@@ -107,7 +107,8 @@ def ssh(
 
     Example: exlb lab ssh lb1 journalctl -u keepalived
     """
-    _replace(name, lambda lab: lab.ssh_argv(node, command or ()))
+    words = command[1:] if command and command[0] == "--" else command
+    _replace(name, lambda lab: lab.ssh_argv(node, words or ()))
 
 
 @app.command()

@@ -67,9 +67,9 @@ file() {
 	fi
 }
 
-# request URL: "HTTP-STATUS SECONDS-TO-CONNECT"; no proxy, and nothing else that this node sets for its curl, is in between.
+# request URL: "HTTP-STATUS CONNECTIONS-MADE"; no proxy, and nothing else that this node sets for its curl, is in between.
 request() {
-	curl -q --noproxy '*' -ksS -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code} %{time_connect}\n' "$1"
+	curl -q --noproxy '*' -ksS -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code} %{num_connects}\n' "$1"
 }
 
 ask() {
