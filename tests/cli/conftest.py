@@ -1,0 +1,110 @@
+"""exlb on the command line, against nodes that are not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from exlb_fab import rollout
+from exlb_fab.cli.app import app
+from exlb_fab.understanding import load
+from tests.fake import Clock, FakeFleet, environment_file
+
+# What a deploy makes of an environment file; each test gets nodes of its own in that state.
+DEPLOYED: dict[str, FakeFleet] = {}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+    @property
+    def said(self) -> str:
+        """Return all that was printed, with its lines joined, so that a table's folds do not matter."""
+        return " ".join((self.stdout + self.stderr).split())
+
+    @property
+    def results(self) -> dict[str, str]:
+        """Return the result of each node in the JSON of a command."""
+        return {row["node"]: row["result"] for row in self.json["nodes"]}
+
+
+class Site:
+    """One environment file, its fake nodes, and exlb run on them."""
+
+    def __init__(self, folder: Path, nodes: int = 3, **values: str) -> None:
+        self.folder = folder
+        self.env = environment_file(folder, nodes, **values)
+        self.fleet = FakeFleet(load(self.env))
+
+    def exlb(self, command: str, *words: str, status: int = 0) -> Ran:
+        """Run a command; any other exit status than `status` is a failure of the test."""
+        found = CliRunner().invoke(app, [command, "-e", str(self.env), *words], obj=self.fleet.connector)
+        if found.exception is not None and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        assert found.exit_code == status, f"exit {found.exit_code}\n{found.stdout}\n{found.stderr}"
+        return Ran(found.exit_code, found.stdout, found.stderr)
+
+    def change(self, **values: str) -> None:
+        """Write other values to the environment file."""
+        environment_file(self.folder, len(self.fleet.nodes), **values)
+
+    def deploy(self) -> Site:
+        """Take the nodes to green, and forget how."""
+        content = self.env.read_text()
+        if content not in DEPLOYED:
+            self.exlb("deploy")
+            DEPLOYED[content] = self.fleet
+            self.fleet = FakeFleet(self.fleet.cluster)
+        self.fleet.become(DEPLOYED[content])
+        return self
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_made_once() -> Iterator[None]:
+    """Let Typer turn its functions into commands once and not for every run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", cache(get_command))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let the gates of a roll-out wait without waiting."""
+    made = Clock()
+    monkeypatch.setattr(rollout, "time", made)
+    return made
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Site:
+    """Three nodes on which nothing is installed."""
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def green(tmp_path: Path) -> Site:
+    """Three nodes after `exlb deploy`; lb1 holds the VIP."""
+    return Site(tmp_path).deploy()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Callable[..., Site]:
+    """Make a site with other nodes or variables."""
+    return lambda nodes=3, **values: Site(tmp_path, nodes, **values)

@@ -1,0 +1,108 @@
+"""deploy and install: from nothing to green, and no further."""
+
+from __future__ import annotations
+
+import pytest
+
+from exlb_fab.errors import AuthenticationError
+from tests.cli.conftest import Site
+from tests.fake import ROCKY
+
+
+def test_deploy_takes_fresh_nodes_to_green(fresh: Site) -> None:
+    ran = fresh.exlb("deploy", "-o", "json")
+    assert {row["result"] for row in ran.json["install"]["nodes"]} == {"changed"}
+    assert {row["result"] for row in ran.json["push"]["nodes"]} == {"changed"}
+    assert {verdict["status"] for verdict in ran.json["verify"]["verdicts"]} == {"pass"}
+    assert fresh.fleet.holder is fresh.fleet["lb1"]
+    assert "GREEN" in fresh.exlb("verify").stdout
+
+
+def test_second_deploy_changes_nothing_and_says_so(green: Site) -> None:
+    before = green.fleet.state
+    ran = green.exlb("deploy")
+    assert "everything is installed" in ran.said
+    assert "no changes" in ran.said
+    assert green.fleet.state == before
+    assert {call.split()[0] for node in green.fleet for call in node.calls} == {"probe", "close"}
+
+
+def test_nodes_that_serve_nobody_are_all_changed_at_once(fresh: Site) -> None:
+    fresh.exlb("deploy")
+    changing = [entry for entry in fresh.fleet.journal if " activate " in entry]
+    first, last = (fresh.fleet.journal.index(entry) for entry in (changing[0], changing[-1]))
+    between = fresh.fleet.journal[first:last]
+    assert len(changing) == 3
+    assert not any(" probe " in entry for entry in between), "no gate between nodes of one wave"
+
+
+def test_failing_install_ends_the_deploy_before_the_push(fresh: Site) -> None:
+    fresh.fleet["lb2"].failing["install"] = "E: Unable to locate package haproxy"
+    ran = fresh.exlb("deploy", "-o", "json", status=1)
+    assert ran.json["push"] is None
+    assert ran.json["verify"] is None
+    assert not any("stage" in entry for entry in fresh.fleet.journal)
+
+
+def test_failing_push_ends_the_deploy_before_verify(fresh: Site) -> None:
+    fresh.fleet["lb2"].failing["stage"] = "[ALERT] unknown keyword"
+    ran = fresh.exlb("deploy", "-o", "json", status=1)
+    assert ran.json["verify"] is None
+
+
+def test_install_goes_by_the_package_manager_that_the_node_has(fresh: Site) -> None:
+    fresh.fleet["lb3"].release, fresh.fleet["lb3"].managers = ROCKY, "dnf"
+    fresh.exlb("install")
+    wanted = "haproxy keepalived psmisc curl socat"
+    calls = {node.name: [call for call in node.calls if call.startswith("install")] for node in fresh.fleet}
+    assert calls == {
+        "lb1": [f"install apt-get {wanted}"],
+        "lb2": [f"install apt-get {wanted}"],
+        "lb3": [f"install dnf {wanted}"],
+    }
+
+
+def test_install_runs_no_package_manager_where_all_is_there(green: Site) -> None:
+    ran = green.exlb("install", "-o", "json")
+    assert set(ran.results.values()) == {"unchanged"}
+    assert green.fleet.count("install") == {"lb1": 0, "lb2": 0, "lb3": 0}
+
+
+def test_install_brings_only_what_is_missing(green: Site) -> None:
+    green.fleet["lb2"].programs.remove("socat")
+    green.fleet["lb3"].units["keepalived"].file_state = "disabled"
+    ran = green.exlb("install", "-o", "json")
+    assert ran.results == {"lb1": "unchanged", "lb2": "changed", "lb3": "changed"}
+    assert "install apt-get socat" in green.fleet["lb2"].calls
+    assert "install apt-get" in green.fleet["lb3"].calls
+    assert green.fleet["lb3"].units["keepalived"].file_state == "enabled"
+
+
+def test_failing_package_manager_is_heard_and_the_others_are_installed(fresh: Site) -> None:
+    fresh.fleet["lb2"].failing["install"] = "Reading package lists...\nE: Unable to locate package haproxy"
+    ran = fresh.exlb("install", status=1)
+    assert "E: Unable to locate package haproxy" in ran.said
+    assert "1 failed; of 3" in ran.said
+    assert "haproxy" in fresh.fleet["lb3"].programs
+
+
+def test_distribution_that_exlb_does_not_know_is_named(fresh: Site) -> None:
+    fresh.fleet["lb2"].release = "PRETTY_NAME='Alpine Linux v3.19'\nID=alpine\n"
+    ran = fresh.exlb("install", "-o", "json", status=1)
+    assert ran.results == {"lb1": "changed", "lb2": "failed", "lb3": "changed"}
+    assert "Alpine Linux v3.19: no package manager that exlb knows" in ran.said
+
+
+@pytest.mark.parametrize("command", ["install", "deploy"])
+def test_install_finishes_on_the_others_when_a_node_is_unreachable(fresh: Site, command: str) -> None:
+    fresh.fleet.cut("lb2")
+    ran = fresh.exlb(command, "-o", "json", status=4)
+    rows = (ran.json if command == "install" else ran.json["install"])["nodes"]
+    assert [row["result"] for row in rows] == ["changed", "unreachable", "changed"]
+    assert not any("stage" in entry for entry in fresh.fleet.journal)
+
+
+def test_node_that_does_not_accept_us_counts_as_unreachable_and_keeps_its_hint(fresh: Site) -> None:
+    fresh.fleet["lb2"].unreachable = AuthenticationError("lb2: Authentication failed", hint="check SSH_USER")
+    ran = fresh.exlb("install", "-o", "json", status=4)
+    assert [row["hint"] for row in ran.json["nodes"]] == [None, "check SSH_USER", None]

@@ -1,0 +1,430 @@
+"""What verify asks, and every answer that each check can give."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exlb_fab import checks
+from exlb_fab.checks import CHECKS, Verdict, View
+from exlb_fab.cluster import Apiserver, Cluster, Node
+from exlb_fab.commands.verify import VerdictRow, VerifyReport
+from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
+from exlb_fab.facts import Facts, FileFact, Reply, Socket, Survey, Unit, node_url, vip_url
+from exlb_fab.platforms import parse_version
+from exlb_fab.proxies import ProxyState, Server
+from exlb_fab.rendering import Templates, render
+from tests.fake import cluster, converged, holding
+
+THREE = cluster()
+TEMPLATES = Templates()
+DESIRED = {node: render(THREE, node, TEMPLATES) for node in THREE.nodes}
+LB1, LB2, LB3 = THREE.nodes
+VIP = "198.51.100.100"
+STOPPED = Unit("loaded", "failed", "failed", "enabled", ("[ALERT] cannot bind socket", "Main process exited"))
+RUNNING = Unit("loaded", "active", "running", "enabled")
+
+
+def view(
+    *,
+    holders: Sequence[Node] = (LB1,),
+    away: Sequence[Node] = (),
+    error: ExlbError | None = None,
+    expect_no_apiserver: bool = False,
+    everywhere: dict[str, Any] | None = None,
+    of: Cluster = THREE,
+    **lb2: Any,
+) -> View:
+    """Return what a probe of three nodes saw; `everywhere` differs on all of them, the rest on lb2."""
+    found = {}
+    for node in of.nodes:
+        changes = {**(everywhere or {}), **(lb2 if node == LB2 else {})}
+        facts = converged(of, node, DESIRED[node], **changes)
+        found[node] = holding(of, facts) if node in holders else facts
+    errors = {node: error or UnreachableError(f"{node}: cannot connect", hint="is it up?") for node in away}
+    answered = {node: facts for node, facts in found.items() if node not in away}
+    return View(of, Survey(answered, errors), DESIRED, expect_no_apiserver)
+
+
+def verdict(check: str, node: Node | None, seen: View) -> Verdict:
+    """Return the one answer to a check about a node, or about all."""
+    (found,) = [each for each in checks.verdicts(seen) if (each.check, each.node) == (check, node)]
+    return found
+
+
+def failing(seen: View) -> set[tuple[str, str | None]]:
+    found = [each for each in checks.verdicts(seen) if each.status == "fail"]
+    return {(each.check, each.node.name if each.node else None) for each in found}
+
+
+def replies(cluster_reply: Reply, own: Reply | None = None) -> dict[str, Reply]:
+    """Return the replies that lb2 gets through the VIP and through its own port."""
+    return {vip_url(THREE): cluster_reply, node_url(THREE, LB2): own or cluster_reply}
+
+
+OK = Reply(200, "", accepted=True)
+REFUSED = Reply(None, "Failed to connect: Connection refused", accepted=False)
+EMPTY = Reply(None, "TLS connect error: unexpected eof", accepted=True)
+
+
+def states(*statuses: tuple[str, str, int | None], address: str = "198.51.100.1{}:6443") -> ProxyState:
+    """Return what the proxy of lb2 says of its servers: status, check and code of each."""
+    digest = next(file.digest for file in DESIRED[LB2] if file.kind == "proxy")
+    return ProxyState(
+        digest,
+        tuple(
+            Server("kube-master", f"198.51.100.1{number}", address.format(number), status, check, code, "")
+            for number, (status, check, code) in enumerate(statuses, 1)
+        ),
+    )
+
+
+def test_every_answer_about_healthy_nodes_is_a_pass() -> None:
+    found = list(checks.verdicts(view()))
+    assert {each.status for each in found} == {"pass"}
+    assert [check.id for check in CHECKS] == list(dict.fromkeys(each.check for each in found))
+
+
+def test_the_name_of_a_check_is_its_own_and_begins_with_its_family() -> None:
+    assert len({check.id for check in CHECKS}) == len(CHECKS)
+    assert {check.family for check in CHECKS} == {"node", "vip", "backend"}
+
+
+# The entrance as a whole
+
+
+def test_false_green_of_dead_proxies_behind_an_answering_vip_is_red() -> None:
+    dead = {
+        "units": {"haproxy": STOPPED, "keepalived": RUNNING},
+        "proxy_state": None,
+        "sockets": (),
+        "replies": dict.fromkeys((vip_url(THREE), *(node_url(THREE, node) for node in THREE.nodes)), REFUSED),
+    }
+    seen = view(everywhere=dead)
+    assert verdict("vip.ping", LB1, seen).status == "pass"
+    assert verdict("vip.single-holder", None, seen).status == "pass"
+    assert {("vip.request", "lb1"), ("vip.request", "lb2"), ("vip.request", "lb3")} <= failing(seen)
+    assert {("node.proxy", "lb1"), ("node.proxy", "lb2"), ("node.proxy", "lb3")} <= failing(seen)
+    assert ("backend.any", None) in failing(seen)
+
+
+def test_proxy_that_runs_and_listens_and_serves_nobody_is_red() -> None:
+    urls = (vip_url(THREE), *(node_url(THREE, node) for node in THREE.nodes))
+    seen = view(everywhere={"replies": dict.fromkeys(urls, EMPTY)})
+    assert failing(seen) == {(name, node.name) for name in ("vip.request", "backend.request") for node in THREE.nodes}
+
+
+def test_stopped_proxy_is_one_finding_and_not_six() -> None:
+    seen = view(units={"haproxy": STOPPED, "keepalived": RUNNING}, proxy_state=None, sockets=())
+    assert failing(seen) == {("node.proxy", "lb2")}
+    skipped = {each.check for each in checks.verdicts(seen) if each.status == "skip"}
+    assert skipped == {"node.ports", "node.running", "backend.request", "backend.servers"}
+
+
+# Reaching the nodes
+
+
+def test_unreachable_node_fails_as_unreachable_with_its_hint() -> None:
+    found = verdict("node.ssh", LB3, view(away=[LB3]))
+    assert (found.status, found.text, found.hint, found.unreachable) == (
+        "fail", "lb3: cannot connect", "is it up?", True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "unreachable"), [(HostKeyError("lb3: key"), True), (FactsError("lb3: what"), False)])
+def test_node_that_answers_nonsense_is_no_unreachable_node(error: ExlbError, unreachable: bool) -> None:
+    assert verdict("node.ssh", LB3, view(away=[LB3], error=error)).unreachable is unreachable
+
+
+def test_node_that_did_not_answer_is_asked_nothing_else() -> None:
+    assert failing(view(away=[LB3])) == {("node.ssh", "lb3")}
+
+
+def test_nothing_can_be_said_where_no_node_answers() -> None:
+    seen = view(away=THREE.nodes)
+    found = {each.check: each for each in checks.verdicts(seen) if each.node is None}
+    assert {each.status for each in found.values()} == {"skip"}
+    assert set(found) == {"node.same-versions", "vip.single-holder", "backend.any"}
+
+
+# Nodes
+
+
+def test_missing_programs_are_named_and_lead_to_install() -> None:
+    found = verdict("node.packages", LB2, view(programs=frozenset({"haproxy", "keepalived", "ip", "ss", "ping"})))
+    assert (found.status, found.text, found.hint) == ("fail", "not installed: killall, curl, socat", "exlb install")
+
+
+def test_versions_are_told_where_all_is_installed() -> None:
+    assert verdict("node.packages", LB2, view()).text == "haproxy 2.6.12, keepalived 2.2.7"
+
+
+def test_differing_versions_are_red_and_name_the_nodes() -> None:
+    found = verdict("node.same-versions", None, view(keepalived_version=parse_version("2.3.3")))
+    assert found.status == "fail"
+    assert found.text == (
+        "versions differ: haproxy 2.6.12 and keepalived 2.2.7 on lb1, lb3; haproxy 2.6.12 and keepalived 2.3.3 on lb2"
+    )
+
+
+@pytest.mark.parametrize(("unit", "check"), [("haproxy", "node.proxy"), ("keepalived", "node.keepalived")])
+class TestUnit:
+    """Both units are judged alike."""
+
+    def found(self, unit: str, check: str, state: Unit) -> Verdict:
+        return verdict(check, LB2, view(units={"haproxy": RUNNING, "keepalived": RUNNING, unit: state}))
+
+    def test_unit_that_does_not_run_shows_the_end_of_its_journal(self, unit: str, check: str) -> None:
+        found = self.found(unit, check, STOPPED)
+        assert (found.status, found.text) == ("fail", f"{unit} is failed (failed)")
+        assert found.cause == "[ALERT] cannot bind socket\nMain process exited"
+        assert found.hint == f"exlb restart {unit}"
+
+    def test_unit_that_is_not_installed_leads_to_install(self, unit: str, check: str) -> None:
+        found = self.found(unit, check, Unit("not-found", "inactive", "dead", ""))
+        assert (found.status, found.cause, found.hint) == ("fail", None, "exlb install")
+
+    def test_masked_unit_is_told_as_such(self, unit: str, check: str) -> None:
+        found = self.found(unit, check, Unit("masked", "inactive", "dead", "masked"))
+        assert (found.status, found.text) == ("fail", f"{unit} is masked")
+        assert found.hint == f"exlb exec --sudo -- systemctl unmask {unit}"
+
+    @pytest.mark.parametrize(("state", "words"), [("disabled", "is disabled"), ("", "is not enabled")])
+    def test_unit_that_would_not_start_at_boot_fails(self, unit: str, check: str, state: str, words: str) -> None:
+        found = self.found(unit, check, replace(RUNNING, file_state=state))
+        assert (found.status, found.text) == ("fail", f"{unit} runs, but {words} at boot")
+
+
+def test_closed_ports_are_all_named() -> None:
+    found = verdict("node.ports", LB2, view(sockets=()))
+    assert (found.status, found.text) == ("fail", "nobody listens on 8443 and 10080")
+
+
+@pytest.mark.parametrize(("process", "words"), [("nginx", "nginx listens on 8443"), (None, "another process listens")])
+def test_port_of_another_process_is_not_our_proxy_listening(process: str | None, words: str) -> None:
+    sockets = (Socket(None, 8443, process), Socket("127.0.0.1", 10080, "haproxy"))
+    found = verdict("node.ports", LB2, view(sockets=sockets))
+    assert found.status == "fail"
+    assert words in found.text
+
+
+def test_files_that_differ_or_are_missing_are_named() -> None:
+    proxy, keepalived = DESIRED[LB2]
+    files = {proxy.path: FileFact("absent"), keepalived.path: FileFact("regular file", 0o644, "root:root", "00")}
+    found = verdict("node.files", LB2, view(files=files))
+    assert (found.status, found.text) == ("fail", f"{proxy.path} is missing, {keepalived.path} differs")
+    assert found.hint is not None
+    assert "--dry-run" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (None, "its admin socket does not answer"),
+        (ProxyState("0123456789abcdef", ()), "runs 0123456789abcdef, not "),
+        (ProxyState(None, ()), "runs no configuration of exlb, not "),
+    ],
+)
+def test_proxy_that_runs_something_else_than_its_file_is_red(state: ProxyState | None, words: str) -> None:
+    found = verdict("node.running", LB2, view(proxy_state=state, proxy_silence="socat: Connection refused"))
+    assert found.status == "fail"
+    assert words in found.text
+    assert found.cause == ("socat: Connection refused" if state is None else None)
+
+
+# The VIP
+
+
+def test_the_one_holder_is_named() -> None:
+    assert verdict("vip.single-holder", None, view(holders=[LB2])).text == f"{VIP} is on lb2"
+
+
+def test_split_brain_names_all_holders() -> None:
+    found = verdict("vip.single-holder", None, view(holders=[LB1, LB3]))
+    assert (found.status, found.text) == ("fail", f"split brain: lb1, lb3 all hold {VIP}")
+
+
+def test_vip_that_nobody_holds_is_red_even_if_it_answers() -> None:
+    found = verdict("vip.single-holder", None, view(holders=[]))
+    assert (found.status, found.text, found.cause) == ("fail", f"no node holds {VIP}", None)
+
+
+def test_why_nobody_holds_the_vip_is_told() -> None:
+    units = {"haproxy": RUNNING, "keepalived": STOPPED}
+    everywhere = verdict("vip.single-holder", None, view(holders=[], everywhere={"units": units}))
+    assert everywhere.cause == "keepalived runs on no node"
+    one = verdict("vip.single-holder", None, view(holders=[], units=units))
+    assert one.cause == "keepalived does not run on lb2"
+
+
+def test_holder_that_could_not_be_asked_is_a_warning_while_the_vip_serves() -> None:
+    found = verdict("vip.single-holder", None, view(holders=[], away=[LB1]))
+    assert found.status == "warn"
+    assert found.text == f"{VIP} is served by a node that could not be asked: lb1"
+
+
+def test_vip_that_serves_nobody_is_red_also_where_a_node_could_not_be_asked() -> None:
+    found = verdict("vip.single-holder", None, view(holders=[], away=[LB1], replies=replies(REFUSED, OK)))
+    assert found.status == "fail"
+
+
+def test_role_tells_who_holds_the_vip_beside_what_is_configured() -> None:
+    seen = view(holders=[LB2])
+    assert [verdict("vip.role", node, seen).text for node in THREE.nodes] == [
+        "master", "backup, holds the VIP", "backup",
+    ]  # fmt: skip
+
+
+def test_vip_that_does_not_answer_ping_is_red() -> None:
+    found = verdict("vip.ping", LB2, view(pings={VIP: False}))
+    assert (found.status, found.text) == ("fail", f"{VIP} does not answer ping from lb2")
+
+
+@pytest.mark.parametrize("check", ["vip.request", "backend.request"])
+class TestRequest:
+    """A request through the VIP and one through the node's own port are judged alike."""
+
+    def found(self, check: str, reply: Reply, **options: Any) -> Verdict:
+        return verdict(check, LB2, view(replies=replies(reply), **options))
+
+    @pytest.mark.parametrize("code", [200, 401, 403])
+    def test_answer_of_an_apiserver_is_a_pass_even_one_that_wants_a_login(self, check: str, code: int) -> None:
+        found = self.found(check, Reply(code, "", accepted=True))
+        assert (found.status, found.text) == ("pass", str(code))
+
+    @pytest.mark.parametrize("code", [500, 503])
+    def test_apiserver_that_is_not_ready_is_red(self, check: str, code: int) -> None:
+        found = self.found(check, Reply(code, "", accepted=True))
+        assert found.status == "fail"
+        assert f"status {code}: the apiserver is not ready" in found.text
+
+    def test_connection_without_an_apiserver_behind_it_is_red_unless_expected(self, check: str) -> None:
+        found = self.found(check, EMPTY)
+        assert found.status == "fail"
+        assert found.cause is not None
+        assert "has no apiserver to give it to" in found.cause
+        assert self.found(check, EMPTY, expect_no_apiserver=True).status == "pass"
+
+    def test_refused_connection_is_red_even_if_no_apiserver_is_expected(self, check: str) -> None:
+        for expected in (False, True):
+            found = self.found(check, REFUSED, expect_no_apiserver=expected)
+            assert (found.status, found.cause) == ("fail", REFUSED.error)
+
+
+# Backends
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "text"),
+    [
+        ([("UP", "L7OK", 200)] * 3, "pass", "3 of 3 up"),
+        ([("UP", "L4OK", None)] * 3, "pass", "3 of 3 up"),
+        ([("UP", "L7OK", 200)] * 2 + [("DOWN", "L4CON", None)], "warn", "2 of 3 up"),
+        ([("UP 1/2", "L7STS", 500), ("DOWN", "L4CON", None), ("DOWN", "L4CON", None)], "warn", "1 of 3 up"),
+        ([("DOWN", "L4CON", None)] * 3, "fail", "0 of 3 up"),
+        ([("UP", "L7OK", 200)] * 2 + [("UP 1/2", "INI", None)], "warn", "2 of 3 up, 1 not checked yet"),
+        ([("UP 1/2", "INI", None)] * 3, "warn", "0 of 3 up, 3 not checked yet"),
+        ([("UP 1/2", "INI", None), ("DOWN", "L4CON", None), ("DOWN", "L4CON", None)], "fail", "0 of 3 up"),
+        ([("UP", "L7OK", 200)] * 2, "fail", "serves other backends than configured: 198.51.100.13 is missing"),
+        ([], "fail", "has no backend"),
+    ],
+)
+def test_backends_are_counted_as_the_proxy_sees_them(
+    statuses: list[tuple[str, str, int | None]], status: str, text: str
+) -> None:
+    found = verdict("backend.servers", LB2, view(proxy_state=states(*statuses)))
+    assert (found.status, found.text) == (status, text)
+
+
+def test_backend_that_is_down_is_told_with_its_reason() -> None:
+    state = states(("UP", "L7OK", 200), ("DOWN", "L7STS", 500), ("UP", "L7OK", 200))
+    found = verdict("backend.servers", LB2, view(proxy_state=state))
+    assert found.cause == "198.51.100.12 DOWN: L7STS (status 500)"
+    assert found.hint is None
+
+
+def test_proxy_that_serves_another_address_than_configured_is_red() -> None:
+    state = states(*[("UP", "L7OK", 200)] * 3, address="203.0.113.{}:6443")
+    found = verdict("backend.servers", LB2, view(proxy_state=state))
+    assert found.status == "fail"
+    assert "198.51.100.11 is 203.0.113.1:6443" in found.text
+    assert found.hint == "exlb restart haproxy"
+
+
+def test_backend_with_a_dns_name_may_have_any_address() -> None:
+    named = Apiserver("198.51.100.11", "api.example.org", 6443)
+    listener = THREE.apiserver_listener
+    by_name = replace(THREE, listeners=(replace(listener, backends=(named, *listener.backends[1:])),))
+    seen = view(of=by_name, proxy_state=states(*[("UP", "L7OK", 200)] * 3))
+    assert verdict("backend.servers", LB2, seen).status == "pass"
+
+
+def test_apiservers_that_want_a_login_name_the_variable_to_set() -> None:
+    found = verdict("backend.servers", LB2, view(proxy_state=states(*[("DOWN", "L7STS", 401)] * 3)))
+    assert found.hint is not None
+    assert "set HEALTH_CHECK=tcp" in found.hint
+
+
+def test_proxy_that_does_not_say_how_its_backends_are_is_red() -> None:
+    assert verdict("backend.servers", LB2, view(proxy_state=None)).status == "fail"
+
+
+def test_no_backend_is_no_finding_where_none_is_expected() -> None:
+    seen = view(expect_no_apiserver=True, everywhere={"proxy_state": states(*[("DOWN", "L4CON", None)] * 3)})
+    assert verdict("backend.servers", LB2, seen).status == "pass"
+    assert verdict("backend.any", None, seen).status == "skip"
+
+
+def test_one_backend_that_one_node_sees_is_some_backend() -> None:
+    down = {"proxy_state": states(("DOWN", "L4CON", None))}
+    assert verdict("backend.any", None, view(everywhere=down)).status == "fail"
+    found = verdict("backend.any", None, view(everywhere=down, proxy_state=states(("UP", "L7OK", 200))))
+    assert (found.status, found.text) == ("pass", "1 up")
+
+
+def test_backend_that_was_never_checked_is_none() -> None:
+    unchecked = states(("UP 1/2", "INI", None))
+    assert verdict("backend.any", None, view(everywhere={"proxy_state": unchecked})).status == "fail"
+
+
+# The report
+
+
+def report(*rows: tuple[str, bool], interrupted: bool = False) -> VerifyReport:
+    verdicts = tuple(
+        VerdictRow(check="node.ssh", node="lb1", status=status, text="", cause=None, hint=None, unreachable=unreachable)  # type: ignore[arg-type]
+        for status, unreachable in rows
+    )
+    return VerifyReport(
+        nodes=("lb1",), vip=VIP, holders=(), expect_no_apiserver=False, checks=(), verdicts=verdicts, backends=(),
+        interrupted=interrupted,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "green"),
+    [
+        (report(("pass", False)), 0, True),
+        (report(("pass", False), ("warn", False), ("skip", False)), 0, True),
+        (report(("pass", False), ("fail", False)), 1, False),
+        (report(("fail", True)), 4, False),
+        (report(("fail", True), ("fail", False)), 1, False),
+        (report(("fail", True), ("warn", False)), 4, False),
+        (report(("pass", False), interrupted=True), 130, False),
+        (report(("fail", False), interrupted=True), 130, False),
+    ],
+)
+def test_exit_code_of_verify_tells_red_from_unreachable(found: VerifyReport, code: int, green: bool) -> None:
+    assert (found.exit_code, found.green) == (code, green)
+
+
+def test_facts_and_verdicts_travel_between_processes() -> None:
+    seen = view(away=[LB3])
+    assert pickle.loads(pickle.dumps(seen.survey.facts)) == seen.survey.facts
+    found = list(checks.verdicts(seen))
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert isinstance(seen.facts(LB1), Facts)

@@ -1,0 +1,496 @@
+"""What nodes print -> facts: recorded output of every release, and garbage.
+
+tests/golden/recorded has what the probe printed on real nodes of three Debian releases: fresh, deployed, and with both
+units stopped. What is quoted here of Red Hat's family is as published; no such node was at hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_interface
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from exlb_fab.errors import FactsError
+from exlb_fab.facts import (
+    END_MARK,
+    Address,
+    Answer,
+    Facts,
+    FileFact,
+    Reply,
+    Socket,
+    Survey,
+    Unit,
+    parse,
+    parse_addresses,
+    parse_answers,
+    parse_file,
+    parse_packages,
+    parse_reply,
+    parse_sockets,
+    parse_system,
+    parse_unit,
+)
+from exlb_fab.platforms import parse_version
+from exlb_fab.proxies import PROXIES
+from exlb_fab.proxies.haproxy import parse_state
+from tests.fake import cluster
+
+RECORDED = Path(__file__).parents[1] / "golden" / "recorded"
+PROXY = PROXIES["haproxy"]
+RELEASES = ("bullseye", "bookworm", "trixie")
+VIP_URL = "https://198.51.100.100:8443/readyz"
+OWN_URL = "https://198.51.100.11:8443/readyz"
+CLOSED_URL = "https://198.51.100.11:1/readyz"
+
+
+def recorded(name: str) -> Facts:
+    return parse((RECORDED / f"{name}.txt").read_bytes().decode(), PROXY)
+
+
+# Recorded on real nodes
+
+
+@pytest.mark.parametrize(
+    ("release", "name", "proxy", "keepalived", "packages"),
+    [
+        ("bullseye", "Debian GNU/Linux 11 (bullseye)", "2.2.9", "2.1.5", ("2.2.9-2+deb11u7", "1:2.1.5-0.2+deb11u1")),
+        ("bookworm", "Debian GNU/Linux 12 (bookworm)", "2.6.12", "2.2.7", ("2.6.12-1+deb12u4", "1:2.2.7-1+b2")),
+        ("trixie", "Debian GNU/Linux 13 (trixie)", "3.0.11", "2.3.3", ("3.0.11-1+deb13u5", "1:2.3.3-1")),
+    ],
+)
+def test_deployed_node_of_every_release_is_understood(
+    release: str, name: str, proxy: str, keepalived: str, packages: tuple[str, str]
+) -> None:
+    found = recorded(f"{release}-deployed")
+    assert found.system is not None
+    assert (found.system.name, found.system.host, found.system.container) == (name, "lb1", "systemd-nspawn")
+    assert (found.system.user_id, found.system.managers) == (0, ("apt-get",))
+    assert found.system.platform is not None
+    assert found.lacks(PROXY) == ()
+    assert (str(found.proxy_version), str(found.keepalived_version)) == (proxy, keepalived)
+    assert found.packages == {"haproxy": packages[0], "keepalived": packages[1]}
+    assert all(found.units[unit].running and found.units[unit].enabled for unit in ("haproxy", "keepalived"))
+    assert found.holds(IPv4Address("198.51.100.100"))
+    assert found.holds(IPv4Address("198.51.100.11"))
+    assert {(each.address, each.port) for each in found.sockets if each.process == "haproxy"} == {
+        (None, 8443), ("127.0.0.1", 10080),
+    }  # fmt: skip
+    assert found.files["/etc/haproxy/haproxy.cfg"].mode == 0o644
+    assert found.proxy_state is not None
+    assert found.proxy_state.digest == "93149212707b5627"
+    assert [(each.name, each.up, each.judged) for each in found.proxy_state.servers] == [("198.51.100.11", True, True)]
+    assert found.pings == {"198.51.100.100": True, "198.51.100.77": False}
+    assert found.replies[VIP_URL] == found.replies[OWN_URL] == Reply(200, "", accepted=True)
+
+
+@pytest.mark.parametrize(
+    ("release", "own", "last"),
+    [
+        (
+            "bullseye",
+            "Failed to connect to 198.51.100.11 port 8443: Connection refused",
+            "Stopped HAProxy Load Balancer.",
+        ),
+        (
+            "bookworm",
+            "Failed to connect to 198.51.100.11 port 8443 after 0 ms: Couldn't connect to server",
+            "Stopped haproxy.service - HAProxy Load Balancer.",
+        ),
+        (
+            "trixie",
+            "Failed to connect to 198.51.100.11 port 8443 after 0 ms: Could not connect to server",
+            "Stopped haproxy.service - HAProxy Load Balancer.",
+        ),
+    ],
+)
+def test_stopped_node_of_every_release_is_understood(release: str, own: str, last: str) -> None:
+    found = recorded(f"{release}-stopped")
+    unit = found.units["haproxy"]
+    assert (unit.running, unit.enabled, unit.active, unit.sub) == (False, True, "inactive", "dead")
+    assert unit.journal[-1] == last
+    assert len(unit.journal) == 5
+    assert found.proxy_state is None
+    assert "Connection refused" in found.proxy_silence
+    assert found.replies[OWN_URL] == Reply(None, own, accepted=False)
+    assert not found.holds(IPv4Address("198.51.100.100"))
+    assert "haproxy" not in {each.process for each in found.sockets}
+
+
+def test_fresh_node_is_understood() -> None:
+    found = recorded("bookworm-fresh")
+    assert found.lacks(PROXY) == ("haproxy", "keepalived", "killall", "curl", "socat")
+    assert (found.packages, found.proxy_version, found.keepalived_version) == ({}, None, None)
+    assert {(unit.load, unit.running, unit.enabled) for unit in found.units.values()} == {("not-found", False, False)}
+    assert found.files["/etc/haproxy/haproxy.cfg"].absent
+    assert found.files["/etc/os-release"] == FileFact("symbolic link", 0o777, "root:root")
+    assert found.files["/run"].kind == "directory"
+    assert found.replies[OWN_URL].code is None
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_address_of_every_release_is_compared_as_an_address(release: str) -> None:
+    found = {str(each.address) for each in recorded(f"{release}-deployed").addresses}
+    assert {"127.0.0.1/8", "::1/128", "198.51.100.11/24", "198.51.100.100/32"} < found
+
+
+def test_facts_travel_between_processes() -> None:
+    found = recorded("trixie-deployed")
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+# Published: Red Hat's family
+
+
+ROCKY_9 = """NAME="Rocky Linux"
+VERSION="9.1 (Blue Onyx)"
+ID="rocky"
+ID_LIKE="rhel centos fedora"
+VERSION_ID="9.1"
+PLATFORM_ID="platform:el9"
+PRETTY_NAME="Rocky Linux 9.1 (Blue Onyx)"
+ANSI_COLOR="0;32"
+CPE_NAME="cpe:/o:rocky:rocky:9::baseos"
+
+REDHAT_SUPPORT_PRODUCT_VERSION="9.1"
+"""
+RHEL_8 = """NAME="Red Hat Enterprise Linux"
+VERSION="8.6 (Ootpa)"
+ID="rhel"
+ID_LIKE="fedora"
+PRETTY_NAME="Red Hat Enterprise Linux 8.6 (Ootpa)"
+"""
+OWN = "HOST=lb1\nKERNEL=4.18.0\nCONTAINER=none\nUSER_ID=0\nEPOCH=1795227762\nMANAGERS=dnf yum\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "name", "families"),
+    [
+        (ROCKY_9, "Rocky Linux 9.1 (Blue Onyx)", ("rocky", "rhel", "centos", "fedora")),
+        (RHEL_8, "Red Hat Enterprise Linux 8.6 (Ootpa)", ("rhel", "fedora")),
+    ],
+)
+def test_red_hats_are_understood(release: str, name: str, families: tuple[str, ...]) -> None:
+    found = parse_system(release + OWN)
+    assert (found.name, found.families, found.container) == (name, families, None)
+    assert found.platform is not None
+    assert found.platform.manager == "dnf"
+
+
+def test_packages_of_both_families_are_understood() -> None:
+    assert parse_packages("haproxy 2.4.22-3.el9\nkeepalived 2.2.8-3.el9\n") == {
+        "haproxy": "2.4.22-3.el9", "keepalived": "2.2.8-3.el9",
+    }  # fmt: skip
+    assert parse_packages("") == {}
+
+
+# Addresses and sockets
+
+
+def test_address_is_not_found_in_a_longer_one() -> None:
+    found = Facts(addresses=parse_addresses("2: eth0    inet 10.0.0.10/24 brd 10.0.0.255 scope global eth0"))
+    assert not found.holds(IPv4Address("10.0.0.1"))
+    assert found.holds(IPv4Address("10.0.0.10"))
+
+
+def test_holders_are_those_whose_addresses_have_the_vip() -> None:
+    nodes = cluster(2).nodes
+    vip = Facts(addresses=(Address("eth0", ip_interface("198.51.100.100/32")),))
+    survey = Survey({nodes[0]: Facts(), nodes[1]: vip}, {})
+    assert survey.holders(IPv4Address("198.51.100.100")) == (nodes[1],)
+
+
+def test_address_of_another_family_is_left_alone() -> None:
+    text = "3: tun0    unknown 1.2 scope global\n4: eth1    inet 10.9.0.1 peer 10.9.0.2/32 scope global eth1"
+    assert [str(each.address) for each in parse_addresses(text)] == ["10.9.0.1/32"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            'LISTEN 0      4096     0.0.0.0:8443  0.0.0.0:* users:(("haproxy",pid=924,fd=9))',
+            Socket(None, 8443, "haproxy"),
+        ),
+        (
+            'LISTEN 0      4096   127.0.0.1:10080 0.0.0.0:* users:(("haproxy",pid=1,fd=8))',
+            Socket("127.0.0.1", 10080, "haproxy"),
+        ),
+        ("LISTEN 0      1024     0.0.0.0:6443  0.0.0.0:*      ", Socket(None, 6443, None)),
+        (
+            'LISTEN 0      511            *:80          *:* users:(("nginx",pid=2,fd=6),("nginx",pid=1,fd=6))',
+            Socket(None, 80, "nginx"),
+        ),
+        ('LISTEN 0      128         [::]:22       [::]:* users:(("sshd",pid=36,fd=4))', Socket(None, 22, "sshd")),
+        ("LISTEN 0      128      [::1]:631       [::]:*", Socket("::1", 631, None)),
+        ("LISTEN 0 4096 127.0.0.53%lo:53 0.0.0.0:*", Socket("127.0.0.53", 53, None)),
+        ("LISTEN 0 4096 [fe80::1]%eth0:8443 [::]:*", Socket("fe80::1", 8443, None)),
+        ('LISTEN 0 1 *:1 *:* users:(("odd (name)",pid=3,fd=1))', Socket(None, 1, "odd (name)")),
+    ],
+)
+def test_sockets_are_understood_in_every_form_that_ss_prints(line: str, expected: Socket) -> None:
+    assert parse_sockets(line) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("socket", "address", "port", "expected"),
+    [
+        (Socket(None, 80, None), "10.0.0.1", 80, True),
+        (Socket("10.0.0.1", 80, None), "10.0.0.1", 80, True),
+        (Socket("10.0.0.1", 80, None), "10.0.0.10", 80, False),
+        (Socket("10.0.0.1", 80, None), "0.0.0.0", 80, True),
+        (Socket(None, 80, None), "10.0.0.1", 81, False),
+    ],
+)
+def test_socket_covers_its_own_address_and_port(socket: Socket, address: str, port: int, expected: bool) -> None:
+    assert socket.covers(address, port) is expected
+
+
+# Units, files, replies
+
+
+@pytest.mark.parametrize(
+    ("active", "file_state", "running", "enabled"),
+    [
+        ("active", "enabled", True, True),
+        ("reloading", "enabled-runtime", True, True),
+        ("activating", "disabled", False, False),
+        ("failed", "static", False, True),
+        ("inactive", "masked", False, False),
+        ("deactivating", "", False, False),
+    ],
+)
+def test_unit_runs_and_is_enabled_in_systemds_own_words(
+    active: str, file_state: str, running: bool, enabled: bool
+) -> None:
+    unit = parse_unit(f"LoadState=loaded\nActiveState={active}\nSubState=x\nUnitFileState={file_state}\n")
+    assert (unit.running, unit.enabled) == (running, enabled)
+
+
+def test_journal_is_kept_as_it_was_written() -> None:
+    lines = ("[ALERT] unknown keyword 'balanze'", "KEY=value", "a form\x0cfeed", "'quoted'")
+    text = "ActiveState=failed\n" + "".join(f"Journal={line}\n" for line in lines)
+    assert parse_unit(text).journal == lines
+
+
+def test_unit_of_which_nothing_is_known_does_not_run() -> None:
+    assert parse_unit("") == Unit("unknown", "unknown", "unknown", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("absent", FileFact("absent")),
+        (
+            "644 root:root 0a1b 1795227762.25 regular file",
+            FileFact("regular file", 0o644, "root:root", "0a1b", 1795227762.25),
+        ),
+        ("4755 ann:users 0a1b 7.0 regular empty file", FileFact("regular empty file", 0o4755, "ann:users", "0a1b", 7)),
+        ("777 root:root - - symbolic link", FileFact("symbolic link", 0o777, "root:root")),
+    ],
+)
+def test_files_are_understood(text: str, expected: FileFact) -> None:
+    assert parse_file(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "expected"),
+    [
+        ("200 1", 0, Reply(200, "", accepted=True)),
+        ("a warning\n401 1", 0, Reply(401, "", accepted=True)),
+        ("curl: (7) Failed to connect\n000 0", 7, Reply(None, "Failed to connect", accepted=False)),
+        ("000 0\ncurl: (7) Failed to connect", 7, Reply(None, "Failed to connect", accepted=False)),
+        ("curl: (35) TLS connect error\n000 1", 35, Reply(None, "TLS connect error", accepted=True)),
+        ("000 1\ncurl: (52) Empty reply", 52, Reply(None, "Empty reply", accepted=True)),
+        ("curl: (28) Connection timed out\n000 0", 28, Reply(None, "Connection timed out", accepted=False)),
+        ("curl: (28) Operation timed out\n000 1", 28, Reply(None, "Operation timed out", accepted=True)),
+        ("sh: 1: curl: not found", 127, Reply(None, "sh: 1: curl: not found", accepted=False)),
+        ("", 1, Reply(None, "curl ended with status 1", accepted=False)),
+        ("000 0", 0, Reply(None, "000 0", accepted=False)),
+    ],
+)
+def test_replies_tell_a_status_from_a_reason(text: str, status: int, expected: Reply) -> None:
+    assert parse_reply(Answer(text, status)) == expected
+
+
+# What the admin socket says
+
+
+HEADER = "# pxname,svname,status,type,check_status,check_code,last_chk,addr,\n"
+
+
+def test_servers_are_read_by_the_names_of_the_columns() -> None:
+    text = (
+        "Name: HAProxy\ndescription: exlb-00112233aabbccdd\n\n" + HEADER + "kube-master,FRONTEND,OPEN,0,,,,,\n"
+        'kube-master,a,UP,2,* L7OK,200,"Layer7, ""quoted""",198.51.100.11:6443,\n'
+        "kube-master,b,UP 1/2,2,INI,,,198.51.100.12:6443,\n"
+        "kube-master,c,DOWN,2,L7STS,401,Unauthorized,198.51.100.13:6443,\n"
+        "kube-master,d,no check,2,,,,198.51.100.14:6443,\n"
+        "kube-master,BACKEND,UP,1,,,,,\n\n"
+    )
+    state = parse_state(text)
+    assert state.digest == "00112233aabbccdd"
+    assert [(each.name, each.up, each.judged, each.unauthorized) for each in state.servers] == [
+        ("a", True, True, False),
+        ("b", True, False, False),
+        ("c", False, True, True),
+        ("d", True, False, False),
+    ]
+    assert state.servers[0].detail == 'Layer7, "quoted"'
+
+
+@pytest.mark.parametrize("check", ["INI", "* INI"])
+def test_first_check_that_has_not_ended_is_no_judgement(check: str) -> None:
+    state = parse_state(f"{HEADER}kube-master,a,UP 1/2,2,{check},,,,\n")
+    assert not state.servers[0].judged
+
+
+@pytest.mark.parametrize("line", ["", "description: somebody else's", "description: exlb-", "x description: exlb-aa"])
+def test_configuration_of_somebody_else_has_no_digest(line: str) -> None:
+    assert parse_state(f"Name: HAProxy\n{line}\n\n{HEADER}").digest is None
+
+
+@pytest.mark.parametrize("text", ["", "Name: HAProxy\n", "# pxname,svname\nkube-master,a\n# odd\n"])
+def test_socket_that_says_something_else_is_not_understood(text: str) -> None:
+    if "svname" in text:
+        assert parse_state(text).servers == ()
+    else:
+        with pytest.raises(FactsError, match="did not answer `show stat`"):
+            parse_state(text)
+
+
+def test_statistics_without_the_columns_that_are_needed_are_not_understood() -> None:
+    with pytest.raises(FactsError, match="`show stat` is not understood"):
+        parse_state("# pxname,type\nkube-master,2\n")
+
+
+# The frame around the answers
+
+
+def framed(*answers: tuple[str, str, int]) -> str:
+    """Print answers as probe.sh does."""
+    parts = []
+    for question, text, status in answers:
+        lines = "".join(f"| {line}\n" for line in text.split("\n")) if text else ""
+        parts.append(f"@ {question}\n{lines}= {status}\n")
+    return "".join(parts) + END_MARK + "\n"
+
+
+# What `$( )` leaves: no NUL, no newline at the end.
+CONTENT = st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(lambda text: text.rstrip("\n"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(CONTENT, CONTENT, st.integers(0, 255))
+@example("@ system\n= 0\n| x\nexlb-probe-end", "= 7", 1)
+@example("\x0c@ file /b\x0c= 0\x0cexlb-probe-end", "\r= 3", 0)
+@example("a\u2028exlb-probe-end\x85@ file /b", "", 0)
+def test_content_is_never_taken_for_the_marks_of_the_probe(one: str, other: str, status: int) -> None:
+    found = parse_answers(framed(("read /a", one, status), ("read /b", other, 0)))
+    assert found == {"read /a": Answer(one, status), "read /b": Answer(other, 0)}
+
+
+def test_output_that_was_cut_short_names_the_question_that_it_ended_in() -> None:
+    whole = framed(("system", "ID=debian", 0), ("addresses", "1: lo    inet 127.0.0.1/8", 0))
+    for end in range(len(whole) - 1):
+        with pytest.raises(FactsError, match=r"ended early|expected = STATUS, not .= .$"):
+            parse_answers(whole[:end])
+    with pytest.raises(FactsError, match="'addresses'"):
+        parse_answers(whole[: whole.index("| 1:")])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("@ system\n= soon\n", "expected = STATUS, not '= soon'"),
+        ("= 0\n", "nobody asked"),
+        ("@  \n= 0\n", "nobody asked"),
+        ("@ ping 1\n= 0\n= 0\n", "nobody asked"),
+    ],
+)
+def test_frame_that_is_not_the_probes_is_not_understood(text: str, words: str) -> None:
+    with pytest.raises(FactsError, match=words):
+        parse_answers(text + END_MARK)
+
+
+def test_profile_that_prints_does_not_matter() -> None:
+    assert parse_answers("Welcome!\n" + framed(("ping a", "x", 0))) == {"ping a": Answer("x", 0)}
+
+
+def test_what_was_not_asked_is_empty() -> None:
+    assert parse(framed(), PROXY) == Facts()
+    found = parse(framed(("addresses", "2: eth0    inet 198.51.100.11/24 scope global eth0", 0)), PROXY)
+    assert replace(found, addresses=()) == Facts()
+
+
+def test_text_of_a_file_is_kept_only_where_it_could_be_read() -> None:
+    found = parse(framed(("read /a", "one\n\ntwo", 0), ("read /b", "cat: /b: No such file", 1)), PROXY)
+    assert found.texts == {"/a": "one\n\ntwo\n"}
+
+
+# Garbage
+
+
+@pytest.mark.parametrize(
+    ("parser", "text", "words"),
+    [
+        (parse_system, "ID=debian\nwhat?\n", "expected KEY=value, not 'what\\?'"),
+        (parse_system, "ID=debian\n", "lacks 'HOST'"),
+        (parse_system, OWN.replace("USER_ID=0", "USER_ID=root"), "'root'"),
+        (parse_packages, "haproxy 2.6.12\nkeepalived\n", "expected NAME VERSION, not 'keepalived'"),
+        (parse_unit, "ActiveState=active\nFailed to connect to bus\n", "not 'Failed to connect to bus'"),
+        (parse_addresses, "2: eth0    inet 198.51.100.11/24\nnonsense\n", "`ip -o addr show` said 'nonsense'"),
+        (parse_addresses, "2: eth0    inet 198.51.100.999/24\n", "198.51.100.999/24"),
+        (parse_sockets, "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0\n", "`ss -Hltnp` said 'LISTEN 0'"),
+        (parse_sockets, "LISTEN 0 128 0.0.0.0:ssh 0.0.0.0:*", "0.0.0.0:ssh"),
+        (parse_file, "644 root:root", "expected MODE OWNER SHA256 CHANGED KIND, not '644 root:root'"),
+        (parse_file, "rw- root:root - - fifo", "rw-"),
+        (parse_file, "644 root:root 0a1b today regular file", "today"),
+        (parse_file, "", "not ''"),
+    ],
+)
+def test_line_that_is_not_understood_is_named(parser: Callable[[str], object], text: str, words: str) -> None:
+    with pytest.raises(FactsError, match=words):
+        parser(text)
+
+
+PIECES = (
+    *("@ ", "| ", "= ", "\n", "\r", "\x00", " ", "=", ",", '"', "0", "²", "9" * 5000, "/a", "1.2.3"),
+    *("unit", "file", "read", "ping", "request", "system", "proxy-state", "absent", "ID", "HOST=a"),
+    *("# pxname,svname,status,type\n", "a,b,UP,2\n", "description: exlb-aa"),
+    *("2: eth0 inet 10.0.0.1/24", "644 root:root - x", "LISTEN 0 1 *:1"),
+)
+GARBAGE = st.text() | st.lists(st.sampled_from(PIECES) | st.text(max_size=5)).map("".join)
+PARSERS: tuple[Callable[[str], object], ...] = (
+    lambda text: parse(text + "\n" + END_MARK, PROXY),
+    lambda text: parse(text, PROXY),
+    lambda text: parse_reply(Answer(text, 0)),
+    parse_answers,
+    parse_system,
+    parse_packages,
+    parse_unit,
+    parse_addresses,
+    parse_sockets,
+    parse_file,
+    parse_state,
+    parse_version,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(GARBAGE)
+@example("@ unit\n= 0")
+@example("= 0\n")
+@example("@ proxy-state\n| # pxname,svname,status,type,check_status,check_code\n| a,b,UP,2,L7OK,²\n= 0")
+@example("# pxname,svname,status,type\n" + '"' + "x" * 200000)
+def test_any_text_is_understood_or_refused_as_not_understood(text: str) -> None:
+    for parser in PARSERS:
+        with contextlib.suppress(FactsError):
+            parser(text)

@@ -1,0 +1,189 @@
+"""One function over many nodes: all finish, all failures are told, and Ctrl-C starts nothing new."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from exlb_fab.cluster import Node
+from exlb_fab.errors import ExlbError, FactsError, UnreachableError
+from exlb_fab.events import Event
+from exlb_fab.fleet import Fleet, NotStartedError
+from exlb_fab.proxies import PROXIES
+from exlb_fab.remote import Completed, Remote
+from tests.fake import FakeFleet, cluster
+
+SIX = cluster(6)
+
+
+class Wire:
+    """A connection that does nothing but say whether it is open."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+    def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
+        raise AssertionError("nothing is run here")
+
+    def execute(self, command: Sequence[str], *, sudo: bool, limit_seconds: float) -> Completed:
+        raise AssertionError("nothing is run here")
+
+    def close(self) -> None:
+        self.open = False
+
+
+class Exchange:
+    """Counts connections, and refuses some nodes."""
+
+    def __init__(self, *refused: Node) -> None:
+        self.refused = refused
+        self.tried: list[str] = []
+        self.wires: list[Wire] = []
+
+    def __call__(self, node: Node) -> Remote:
+        self.tried.append(node.name)
+        if node in self.refused:
+            raise UnreachableError(f"{node}: cannot connect")
+        self.wires.append(Wire())
+        return self.wires[-1]
+
+
+def name_of(node: Node, remote: Remote) -> str:
+    return node.name
+
+
+def test_values_come_in_the_order_of_the_nodes_whoever_ends_first() -> None:
+    turns = {node: threading.Event() for node in SIX.nodes}
+    turns[SIX.nodes[-1]].set()
+
+    def last_first(node: Node, remote: Remote) -> str:
+        assert turns[node].wait(10)
+        if node.index:
+            turns[SIX.nodes[node.index - 1]].set()
+        return node.name
+
+    with Fleet(Exchange()) as fleet:
+        assert list(fleet.each(SIX.nodes, last_first).values) == list(SIX.nodes)
+
+
+def test_failing_worker_stops_no_other_and_all_failures_are_told() -> None:
+    def odd_fails(node: Node, remote: Remote) -> str:
+        if node.index % 2:
+            raise ExlbError(f"{node}: odd")
+        return node.name
+
+    with Fleet(Exchange(SIX.nodes[0])) as fleet:
+        found = fleet.each(SIX.nodes, odd_fails)
+    assert list(found.values.values()) == ["lb3", "lb5"]
+    assert [str(error) for error in found.errors.values()] == [
+        "lb1: cannot connect",
+        "lb2: odd",
+        "lb4: odd",
+        "lb6: odd",
+    ]
+
+
+def test_bug_in_a_worker_is_not_hidden() -> None:
+    def broken(node: Node, remote: Remote) -> None:
+        raise KeyError(node.name)
+
+    with Fleet(Exchange()) as fleet, pytest.raises(KeyError):
+        fleet.each(SIX.nodes, broken)
+
+
+def test_node_is_connected_once_however_often_it_is_used() -> None:
+    exchange = Exchange(SIX.nodes[1])
+    with Fleet(exchange) as fleet:
+        for _ in range(3):
+            fleet.each(SIX.nodes, name_of)
+    assert sorted(exchange.tried) == [node.name for node in SIX.nodes]
+
+
+def test_connections_are_closed_at_the_end_even_after_a_bug() -> None:
+    exchange = Exchange()
+
+    def broken(fleet: Fleet) -> None:
+        with fleet:
+            fleet.each(SIX.nodes, name_of)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        broken(Fleet(exchange))
+    assert [wire.open for wire in exchange.wires] == [False] * 6
+
+
+@pytest.mark.parametrize(("parallel", "most"), [(1, 1), (2, 2), (32, 6)])
+def test_no_more_nodes_than_allowed_are_worked_on_at_once(parallel: int, most: int) -> None:
+    busy, seen, lock = 0, 0, threading.Lock()
+    full = threading.Barrier(most)
+
+    def work(node: Node, remote: Remote) -> None:
+        nonlocal busy, seen
+        with lock:
+            busy += 1
+            seen = max(seen, busy)
+        full.wait(10)
+        with lock:
+            busy -= 1
+
+    with Fleet(Exchange(), parallel=parallel) as fleet:
+        assert not fleet.each(SIX.nodes, work).errors
+    assert seen == most
+
+
+def test_nothing_begins_after_an_interrupt_and_what_runs_ends() -> None:
+    stop = threading.Event()
+
+    def work(node: Node, remote: Remote) -> str:
+        stop.set()
+        return node.name
+
+    with Fleet(Exchange(), stop=stop, parallel=1) as fleet:
+        found = fleet.each(SIX.nodes, work)
+        assert list(found.values.values()) == ["lb1"]
+        assert {type(error) for error in found.errors.values()} == {NotStartedError}
+        assert {error.exit_code for error in found.errors.values()} == {130}
+        assert fleet.stopped
+
+
+def test_tidying_is_done_after_an_interrupt_too() -> None:
+    stop = threading.Event()
+    stop.set()
+    with Fleet(Exchange(), stop=stop) as fleet:
+        assert len(fleet.tidy(SIX.nodes, name_of).values) == 6
+
+
+def test_interrupted_command_does_not_connect_any_more() -> None:
+    stop, exchange = threading.Event(), Exchange()
+    stop.set()
+    with Fleet(exchange, stop=stop) as fleet:
+        fleet.each(SIX.nodes, name_of)
+    assert exchange.tried == []
+
+
+def test_no_node_is_no_work() -> None:
+    with Fleet(Exchange()) as fleet:
+        assert fleet.each([], name_of).values == {}
+
+
+def test_connecting_is_told_once_per_node() -> None:
+    told: list[Event] = []
+    with Fleet(Exchange(), told.append) as fleet:
+        fleet.each(SIX.nodes, name_of)
+        fleet.each(SIX.nodes, name_of)
+    assert sorted(event.node or "" for event in told) == [node.name for node in SIX.nodes]
+
+
+def test_survey_is_one_exec_per_node_and_keeps_the_errors_apart() -> None:
+    fakes = FakeFleet(SIX)
+    fakes.cut("lb2")
+    fakes["lb3"].answers["addresses"] = (0, "what?")
+    with Fleet(fakes.connect) as fleet:
+        found = fleet.survey(SIX.nodes, PROXIES["haproxy"], lambda _: ["addresses"])
+    assert [node.name for node in found.facts] == ["lb1", "lb4", "lb5", "lb6"]
+    assert {node.name: type(error) for node, error in found.errors.items()} == {
+        "lb2": UnreachableError, "lb3": FactsError,
+    }  # fmt: skip
+    assert set(fakes.count("probe").values()) == {0, 1}

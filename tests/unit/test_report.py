@@ -1,0 +1,273 @@
+"""What people read: tables that lose nothing, text that is not taken for markup, and one line at a time."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from exlb_fab.commands.base import NodeRow, Report
+from exlb_fab.commands.config import ConfigReport, SettingRow
+from exlb_fab.commands.deploy import DeployReport
+from exlb_fab.commands.execute import ExecReport, ExecRow
+from exlb_fab.commands.install import InstallReport
+from exlb_fab.commands.push_config import FileDiff, PushReport
+from exlb_fab.commands.render import RenderedFile, RenderReport
+from exlb_fab.commands.restart import RestartReport
+from exlb_fab.commands.verify import BackendRow, CheckRow, VerdictRow, VerifyReport
+from exlb_fab.errors import ExlbError
+from exlb_fab.events import Event, Level
+from exlb_fab.report import Screen, answer
+
+WIDTH = 80
+NAMES = tuple(f"control-plane-{number:02}.rack-{chr(96 + number)}.example.org" for number in range(1, 11))
+RESULTS = ("changed", "unchanged", "failed", "unreachable", "not started", "pending")
+
+
+def shown(report: Report, width: int = WIDTH) -> str:
+    """Return what stands on a terminal of a width."""
+    console = Console(file=io.StringIO(), width=width, highlight=False, legacy_windows=False)
+    console.print(answer(report), crop=False)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def rows() -> tuple[NodeRow, ...]:
+    return tuple(
+        NodeRow(
+            node=name,
+            address=f"198.51.100.{number}",
+            result=RESULTS[number % len(RESULTS)],  # type: ignore[arg-type]
+            detail="write /etc/haproxy/haproxy.cfg (content), reload haproxy (its file changes)",
+            seconds=number,
+            hint="exlb verify" if number % 2 else None,
+        )
+        for number, name in enumerate(NAMES)
+    )
+
+
+def verify_report(names: tuple[str, ...] = NAMES) -> VerifyReport:
+    checks = [f"node.{name}" for name in ("ssh", "packages", "proxy", "keepalived", "ports", "files", "running")]
+    checks += ["vip.single-holder", "vip.role", "vip.ping", "vip.request", "backend.servers"]
+    verdicts = [
+        VerdictRow(
+            check=check,
+            node=None if check == "vip.single-holder" else name,
+            status="fail" if number % 3 == 0 else "warn" if number % 3 == 1 else "pass",
+            text=f"{check} of {name}",
+            cause="first line\nsecond line",
+            hint="exlb verify",
+            unreachable=False,
+        )
+        for number, name in enumerate(names)
+        for check in checks
+    ]
+    backends = tuple(
+        BackendRow(listener="kube-master", server=name, address=f"{name}:6443", seen=dict.fromkeys(names, "UP L7OK"))
+        for name in names
+    )
+    return VerifyReport(
+        nodes=names,
+        vip="198.51.100.100",
+        holders=names[:2],
+        expect_no_apiserver=False,
+        checks=tuple(CheckRow(id=check, title=check) for check in checks),
+        verdicts=tuple(verdicts),
+        backends=backends,
+        interrupted=False,
+    )
+
+
+def push_report(*, dry_run: bool) -> PushReport:
+    diff = FileDiff(
+        nodes=NAMES, path="/etc/haproxy/haproxy.cfg", reason="content", diff="--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y"
+    )
+    return PushReport(dry_run=dry_run, pending_exit_code=False, diffs=(diff,), nodes=rows())
+
+
+def exec_report() -> ExecReport:
+    return ExecReport(
+        nodes=tuple(
+            ExecRow(
+                node=name, address="", status=None if number == 3 else number, stdout="out [bold]\n", stderr="x" * 200,
+                seconds=1, error="cannot connect", hint="is it up?",
+            )
+            for number, name in enumerate(NAMES)
+        ),
+        failures=4,
+    )  # fmt: skip
+
+
+REPORTS: dict[str, Callable[[], Report]] = {
+    "install": lambda: InstallReport(nodes=rows()),
+    "restart": lambda: RestartReport(nodes=rows()),
+    "push": lambda: push_report(dry_run=False),
+    "dry run": lambda: push_report(dry_run=True),
+    "exec": exec_report,
+    "verify": verify_report,
+    "deploy": lambda: DeployReport(
+        install=InstallReport(nodes=rows()), push=push_report(dry_run=False), verify=verify_report()
+    ),
+    "render": lambda: RenderReport(
+        files=tuple(
+            RenderedFile(node=name, path="/etc/x", mode="0600", sha256="", text="[red]\n", written=None)
+            for name in NAMES
+        )
+    ),
+    "config": lambda: ConfigReport(
+        path="environment.sh",
+        settings=(SettingRow(name="NODE_NAMES", value=" ".join(NAMES), source="environment.sh:1"),),
+    ),
+}
+
+
+def columns(text: str) -> set[str]:
+    """Return the words of a table's columns, folded lines joined: what stands below one another belongs together."""
+    lines = text.splitlines()
+    joined = set()
+    for at, line in enumerate(lines):
+        for found in re.finditer(r"\S+", line):
+            word, below = found[0], at + 1
+            joined.add(word)
+            while below < len(lines) and (more := re.match(r"\S+", lines[below][found.start() :])):
+                if lines[below][found.start() - 1 : found.start()].strip():
+                    break
+                word, below = word + more[0], below + 1
+                joined.add(word)
+    return joined
+
+
+@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_large_report_keeps_the_name_of_every_node(name: str, width: int) -> None:
+    text = shown(REPORTS[name](), width)
+    found = columns(text) | {word.strip(",:") for word in text.split()}
+    assert [node for node in NAMES if not any(node in word for word in found)] == []
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_table_of_backends_keeps_every_node_that_sees_them(width: int) -> None:
+    text = shown(verify_report(), width)
+    table = text[text.index("Backends, as the proxy") :]
+    found = columns(table[: table.index("FAIL")])
+    assert [node for node in NAMES if not any(node in word for word in found)] == []
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (InstallReport(nodes=rows()[1:2]), "everything is installed"),
+        (InstallReport(nodes=rows()[:1]), "installed"),
+        (InstallReport(nodes=rows()), "2 failed; 2 unreachable; 1 not started; of 10"),
+        (push_report(dry_run=True), "dry run: nothing was touched"),
+        (PushReport(dry_run=True, pending_exit_code=False, diffs=(), nodes=rows()[1:2]), "no changes"),
+        (RestartReport(nodes=rows()[:1]), "restarted"),
+    ],
+)
+def test_last_line_sums_up(report: Report, words: str) -> None:
+    assert shown(report, 200).rstrip().splitlines()[-1] == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "RED: a client may not be served, or may not be after a failure (36 pass, 36 warn, 48 fail)"),
+        ({"verdicts": ()}, "GREEN: a client that connects to 198.51.100.100 is served"),
+        ({"verdicts": (), "expect_no_apiserver": True}, "no apiserver is expected yet"),
+        ({"verdicts": (), "interrupted": True}, "INTERRUPTED: no verdict"),
+    ],
+)
+def test_verdict_is_the_last_word(changes: dict[str, object], words: str) -> None:
+    last = shown(verify_report().model_copy(update=changes), 200).rstrip().splitlines()[-1]
+    assert words in last
+
+
+def test_what_a_node_printed_is_never_folded_nor_taken_for_markup() -> None:
+    lines = shown(exec_report()).splitlines()
+    assert "x" * 200 in lines
+    assert "out [bold]" in lines
+    assert "[red]" in shown(REPORTS["render"]()).splitlines()
+
+
+def test_report_without_a_table_is_a_bug_and_not_silence() -> None:
+    with pytest.raises(TypeError, match="no table for Report"):
+        answer(Report())
+
+
+# Events
+
+
+def screen(*, verbose: bool = False) -> tuple[Screen, io.StringIO]:
+    made = Screen(verbose=verbose)
+    made.stderr.file = io.StringIO()
+    return made, made.stderr.file
+
+
+@pytest.mark.parametrize("level", ["step", "done", "warning", "failure"])
+@pytest.mark.parametrize(
+    "text", ["[bold]not markup[/bold]", "a\\", "[/red]", ":smile: 12:30:00", "two\nlines", "[ALERT] (12) : x", "\\[x]"]
+)
+def test_event_is_told_as_it_is(level: Level, text: str) -> None:
+    made, stream = screen()
+    made.emit(Event(level, text, "lb[1]"))
+    assert stream.getvalue() == f"lb[1]  {text}\n"
+
+
+def test_detail_is_told_only_to_those_who_want_it() -> None:
+    for verbose in (False, True):
+        made, stream = screen(verbose=verbose)
+        made.emit(Event("detail", "connecting", "lb1"))
+        assert (stream.getvalue() != "") is verbose
+
+
+def test_diff_is_told_as_it_is_under_its_title() -> None:
+    made, stream = screen()
+    diff = "--- active\n+++ rendered\n@@ -1,2 +1,2 @@\n-    bind [::]:80\n+    " + "x" * 200
+    made.emit(Event("diff", diff, "lb1, lb2: /etc/haproxy/haproxy.cfg"))
+    assert stream.getvalue() == f"lb1, lb2: /etc/haproxy/haproxy.cfg\n{diff}\n"
+
+
+def test_error_is_told_with_what_to_type_next() -> None:
+    made, stream = screen()
+    made.error(ExlbError("lb1: [ALERT] it failed\nin two lines", hint="exlb exec -- 'ls [a-z]*'"))
+    assert stream.getvalue() == "error: lb1: [ALERT] it failed\nin two lines\nnext:  exlb exec -- 'ls [a-z]*'\n"
+
+
+def test_long_lines_are_left_to_the_terminal() -> None:
+    made, stream = screen()
+    made.emit(Event("step", "word " * 100))
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_events_of_many_threads_come_out_whole() -> None:
+    made, stream = screen(verbose=True)
+    begin = threading.Barrier(8)
+    levels: tuple[Level, ...] = ("detail", "step", "done", "warning", "failure", "diff")
+
+    def tell(number: int) -> None:
+        begin.wait(10)
+        for count in range(20):
+            made.emit(Event(levels[count % 6], f"thread {number} event {count} end", f"lb{number}"))
+
+    errors: list[BaseException] = []
+
+    def told(number: int) -> None:
+        try:
+            tell(number)
+        except BaseException as error:  # noqa: BLE001 - the test is that there is none
+            errors.append(error)
+
+    threads = [threading.Thread(target=told, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+    lines = stream.getvalue().splitlines()
+    whole = [re.fullmatch(r"(?:lb\d  )?thread (\d) event (\d+) end|lb\d", line) for line in lines]
+    assert all(whole)
+    assert len({(found[1], found[2]) for found in whole if found and found[1]}) == 8 * 20
