@@ -111,7 +111,7 @@ def changed(nodes: int, balance: str, password: str | None, router_id: int) -> C
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(CHANGES, CHANGES)
 def test_hash_changes_with_the_content_and_with_nothing_else(one: dict[str, object], other: dict[str, object]) -> None:
     first, second = files_of(changed(**one)), files_of(changed(**other))  # type: ignore[arg-type]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -48,6 +50,17 @@ def three(tmp_path: Path) -> Cluster:
     return load(environment_file(tmp_path, STATS_PASSWORD="geheim"))
 
 
+@cache
+def deployed() -> FakeFleet:
+    """Return the nodes of that cluster after a deploy; what is rendered does not depend on where its file is."""
+    with TemporaryDirectory() as folder:
+        of = load(environment_file(Path(folder), STATS_PASSWORD="geheim"))
+    fakes = FakeFleet(of)
+    with Fleet(fakes.connect) as fleet:
+        assert deploy(of, DEPLOY, fleet).exit_code == 0
+    return fakes
+
+
 REPORTS: dict[str, Callable[[Cluster, Fleet], Report]] = {
     "deploy": lambda of, fleet: deploy(of, DEPLOY, fleet),
     "install": lambda of, fleet: install(of, InstallOptions(), fleet),
@@ -65,8 +78,7 @@ REPORTS: dict[str, Callable[[Cluster, Fleet], Report]] = {
 @pytest.mark.parametrize("state", ["green", "unreachable"])
 def test_report_travels_between_processes_and_through_json(three: Cluster, name: str, state: str) -> None:
     fakes = FakeFleet(three)
-    with Fleet(fakes.connect) as fleet:
-        assert deploy(three, DEPLOY, fleet).exit_code == 0
+    fakes.become(deployed())
     for node in fakes:
         node.commands[("true",)] = Completed(0, "out\n", "err\n")
     if state == "unreachable":

@@ -484,7 +484,7 @@ PARSERS: tuple[Callable[[str], object], ...] = (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(GARBAGE)
 @example("@ unit\n= 0")
 @example("= 0\n")

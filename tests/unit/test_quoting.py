@@ -53,7 +53,7 @@ def proxy_file(password: str) -> File:
     return render(secret, secret.nodes[0], TEMPLATES)[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(PASSWORDS)
 @example(r'two words "quoted" \'single\' #hash $HOME \x41 é')
 @example("stats auth admin:other")
