@@ -131,9 +131,7 @@ def test_render_writes_the_files_with_their_modes(green: Site, tmp_path: Path) -
     assert {row["written"] for row in ran.json["files"]} == {str(out / path) for path in modes}
 
 
-def test_render_writes_a_secret_file_that_was_readable_without_showing_it_meanwhile(
-    green: Site, tmp_path: Path
-) -> None:
+def test_render_closes_a_readable_file_that_gets_a_secret(green: Site, tmp_path: Path) -> None:
     green.change(STATS_PASSWORD="geheim")
     target = tmp_path / "out" / "lb1" / PROXY.path.lstrip("/")
     target.parent.mkdir(parents=True)

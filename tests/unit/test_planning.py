@@ -288,6 +288,7 @@ def test_port_that_our_own_proxy_has_is_free(port: int) -> None:
         (Socket("198.51.100.12", 8443, "nginx"), "lb2: port 8443 is taken by nginx"),
         (Socket(None, 8443, None), "lb2: port 8443 is taken by another process"),
         (Socket("127.0.0.1", 10080, "java"), "lb2: port 10080 is taken by java"),
+        (Socket(None, 10080, "java"), "lb2: port 10080 is taken by java"),
     ],
 )
 def test_port_that_another_process_has_is_refused_and_named(socket: Socket, words: str) -> None:
