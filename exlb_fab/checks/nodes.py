@@ -10,6 +10,7 @@ from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Facts
 from exlb_fab.platforms import KEEPALIVED_UNIT
+from exlb_fab.rendering import mask_keepalived
 
 CHECKS = Register()
 
@@ -54,12 +55,13 @@ def same_versions(view: View) -> Verdict:
     return failed(f"versions differ: {found}", hint="upgrade the nodes to the same versions, one at a time")
 
 
-def _unit(facts: Facts, unit: str) -> Verdict:
+def _unit(view: View, facts: Facts, unit: str) -> Verdict:
     found = facts.units[unit]
     if found.masked:
         return failed(f"{unit} is masked", hint=f"exlb exec --sudo -- systemctl unmask {unit}")
     if not found.running:
-        cause = "\n".join(found.journal) or None
+        # A program that does not start may quote its configuration.
+        cause = mask_keepalived(view.proxy.mask("\n".join(found.journal))) or None
         hint = "exlb install" if found.load == "not-found" else f"exlb restart {unit}"
         return failed(f"{unit} is {found.active} ({found.sub})", cause=cause, hint=hint)
     if not found.enabled:
@@ -69,12 +71,12 @@ def _unit(facts: Facts, unit: str) -> Verdict:
 
 @CHECKS.per_node("node.proxy", "The proxy runs and is enabled at boot")
 def proxy_unit(view: View, node: Node) -> Verdict:
-    return _unit(view.facts(node), view.proxy.unit)
+    return _unit(view, view.facts(node), view.proxy.unit)
 
 
 @CHECKS.per_node("node.keepalived", "keepalived runs and is enabled at boot")
 def keepalived_unit(view: View, node: Node) -> Verdict:
-    return _unit(view.facts(node), KEEPALIVED_UNIT)
+    return _unit(view, view.facts(node), KEEPALIVED_UNIT)
 
 
 @CHECKS.per_node("node.ports", "The proxy listens on its ports")
