@@ -103,7 +103,7 @@ class Bastion:
         log = self.inside(node, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
         return log.count("Starting session: command")
 
-    def wait_until(self, condition: Callable[[], bool], limit_seconds: float = 30) -> None:
+    def wait_until(self, condition: Callable[[], bool], limit_seconds: float = 60) -> None:
         deadline = time.monotonic() + limit_seconds
         while not condition():
             assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -125,7 +125,7 @@ class Bastion:
             self.inside(node, "systemctl", "start", "haproxy", check=False)
         self.exlb("install")
         self.exlb("push-config")
-        self.wait_until(lambda: self.exlb("verify", status=None).status == 0, 60)
+        self.wait_until(lambda: self.exlb("verify", status=None).status == 0, 90)
 
     def address(self, name: str) -> str:
         return self.lab.node(name).address

@@ -10,8 +10,8 @@ import pytest
 from exlb_fab.lab import Lab
 from tests.lab.bastion import Bastion
 
-# Advert 1 s and check 2 s x 2 (docs/findings.md, "What clients saw"): the longest takeover seen was 7.5 s.
-TAKEOVER_SECONDS = 15
+# A limit and no bound: what a takeover may cost is measured elsewhere, alone on the machine.
+TAKEOVER_SECONDS = 90
 
 
 def test_all_proxies_stopped_is_red_although_the_vip_pings(green: Bastion) -> None:
@@ -65,9 +65,11 @@ def test_apiservers_that_want_a_login_are_recognised(green: Bastion, deployed_la
 
 def test_one_dead_apiserver_is_a_warning_and_clients_are_served(green: Bastion, deployed_lab: Lab) -> None:
     deployed_lab.apiserver("lb2", "unhealthy")
-    green.wait_until(lambda: "2 of 3 up" in green.exlb("verify", status=None).said, TAKEOVER_SECONDS)
-    ran = green.exlb("verify", "-o", "json")
-    assert green.verdicts(ran, "warn") == {("backend.servers", node) for node in green.nodes}
+    seen_down = {("backend.servers", node) for node in green.nodes}
+    green.wait_until(
+        lambda: green.verdicts(green.exlb("verify", "-o", "json", status=None), "warn") == seen_down, TAKEOVER_SECONDS
+    )
+    green.exlb("verify")
     with green.client() as seen:
         green.exlb("verify")
     assert seen().failed == 0
@@ -100,7 +102,9 @@ def test_one_node_without_power_is_named_and_the_others_are_looked_at(
 def test_skip_unreachable_pushes_to_the_others(green: Bastion, deployed_lab: Lab) -> None:
     deployed_lab.cut("lb3")
     # What the dead apiserver costs clients until the proxies see it is not what is asked here.
-    green.wait_until(lambda: "2 of 3 up" in green.exlb("verify", status=None).said and green.served())
+    green.wait_until(
+        lambda: green.exlb("verify", status=None).said.count("2 of 3 up") == 2 and green.served(), TAKEOVER_SECONDS
+    )
     env = green.environment(BALANCE="leastconn")
     with green.client() as seen:
         ran = green.exlb("push-config", "--skip-unreachable", "-o", "json", env=env, status=4)
