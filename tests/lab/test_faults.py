@@ -55,8 +55,8 @@ def test_split_brain_is_red_and_names_the_holders(green: Bastion) -> None:
 def test_apiservers_that_want_a_login_are_recognised(green: Bastion, deployed_lab: Lab) -> None:
     for node in green.nodes:
         deployed_lab.apiserver(node, "unauthorized")
-    green.wait_until(lambda: "HEALTH_CHECK=tcp" in green.exlb("verify", status=None).said, TAKEOVER_SECONDS)
-    green.exlb("verify", status=1)
+    green.wait_until(lambda: green.exlb("verify", status=None).said.count("0 of 3 up") == 3, TAKEOVER_SECONDS)
+    assert "HEALTH_CHECK=tcp" in green.exlb("verify", status=1).said
     env = green.environment(HEALTH_CHECK="tcp")
     green.exlb("push-config", env=env)
     ran = green.exlb("verify", env=env)
