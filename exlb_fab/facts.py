@@ -96,6 +96,7 @@ class Socket:
     process: str | None
 
     def covers(self, address: str, port: int) -> bool:
+        """Tell whether nobody else can listen on an address (0.0.0.0: on all of them) and port."""
         return self.port == port and (self.address is None or self.address == address or address == "0.0.0.0")  # noqa: S104
 
 

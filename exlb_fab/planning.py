@@ -268,12 +268,6 @@ def _unfit(cluster: Cluster, proxy: Proxy, node: Node, facts: Facts) -> list[str
     wanted = [(listener.port, "0.0.0.0") for listener in cluster.listeners]  # noqa: S104 - what the proxy binds
     wanted.append((cluster.stats.port, cluster.stats.bind))
     for port, address in wanted:
-        taken = [
-            s for s in facts.sockets if s.port == port and s.process != proxy.process and _overlap(s.address, address)
-        ]
+        taken = [each for each in facts.sockets if each.process != proxy.process and each.covers(address, port)]
         faults.extend(f"{node}: port {port} is taken by {socket.process or 'another process'}" for socket in taken[:1])
     return faults
-
-
-def _overlap(found: str | None, wanted: str) -> bool:
-    return found is None or wanted == "0.0.0.0" or found == wanted  # noqa: S104 - compared, not bound
