@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -17,32 +14,10 @@ from exlb_fab import rollout
 from exlb_fab.cli.app import app
 from exlb_fab.understanding import load
 from tests.fake import Clock, FakeFleet, environment_file
+from tests.ran import Ran
 
 # What a deploy makes of an environment file; each test gets nodes of its own in that state.
 DEPLOYED: dict[str, FakeFleet] = {}
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended, and what it printed."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
-
-    @property
-    def said(self) -> str:
-        """Return all that was printed, with its lines joined, so that a table's folds do not matter."""
-        return " ".join((self.stdout + self.stderr).split())
-
-    @property
-    def results(self) -> dict[str, str]:
-        """Return the result of each node in the JSON of a command."""
-        return {row["node"]: row["result"] for row in self.json["nodes"]}
 
 
 class Site:

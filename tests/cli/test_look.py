@@ -6,8 +6,9 @@ import stat
 from pathlib import Path
 
 from exlb_fab.remote import Completed
-from tests.cli.conftest import Ran, Site
+from tests.cli.conftest import Site
 from tests.fake import KEEPALIVED_PATH, PROXY
+from tests.ran import Ran
 
 
 def found(ran: Ran, status: str) -> set[tuple[str, str | None]]:

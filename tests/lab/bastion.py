@@ -11,31 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from exlb_fab.lab import Lab
+from tests.ran import Ran
 
 PROBER = Path(__file__).parent / "prober.py"
 LIMIT_SECONDS = 180
 PAUSE_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended, and what it printed."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
-
-    @property
-    def said(self) -> str:
-        """Return all that was printed, with its lines joined, so that a table's folds do not matter."""
-        return " ".join((self.stdout + self.stderr).split())
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What nodes print -> facts: recorded output of every release, and garbage.
 
 tests/golden/recorded has what the probe printed on real nodes of three Debian releases: fresh, deployed, and with both
-units stopped. What is quoted here of Red Hat's family is as published; no such node was at hand.
+units stopped. No node of Red Hat's family was at hand: the os-release of Rocky 9 is quoted from a public issue thread,
+what else stands here of that family is written from memory and not verified.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def test_facts_travel_between_processes() -> None:
     assert pickle.loads(pickle.dumps(found)) == found
 
 
-# Published: Red Hat's family
+# Red Hat's family, from no node of ours (see above)
 
 
 ROCKY_9 = """NAME="Rocky Linux"

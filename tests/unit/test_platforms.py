@@ -61,10 +61,10 @@ def test_missing_programs_become_packages_each_once(manager: str, missing: set[s
     ("text", "numbers"),
     [
         ("Keepalived v2.2.7 (01/16,2022)", (2, 2, 7)),
-        ("Keepalived v1.3.5 (03/19,2017), git commit v1.3.5-6-g6fa32f2", (1, 3, 5)),
+        ("Keepalived v1.3.5 (03/19,2017), git commit v1.3.5-6-g6fa32f2", (1, 3, 5)),  # from memory, not seen
         ("HAProxy version 3.0.11-1+deb13u5 2026/11/18 - https://haproxy.org/", (3, 0, 11)),
         ("HA-Proxy version 2.2.9-2+deb11u7 2025/04/23 - https://haproxy.org/", (2, 2, 9)),
-        ("HA-Proxy version 1.8.27-493ce0b 2020/11/06", (1, 8, 27)),
+        ("HA-Proxy version 1.8.27-493ce0b 2020/11/06", (1, 8, 27)),  # from memory, not seen
         ("1:2.1.5-0.2+deb11u1", (2, 1, 5)),
     ],
 )
