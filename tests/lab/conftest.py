@@ -48,7 +48,8 @@ def _passed(config: pytest.Config) -> set[str]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report = yield
-    if report.when == "call" and report.passed and item.config.cache is not None:
+    if report.when == "call" and report.passed and item.config.getoption("--resume"):
+        assert item.config.cache is not None
         item.config.cache.set(PASSED, {_commit(): sorted(_passed(item.config) | {item.nodeid})})
     return report
 
