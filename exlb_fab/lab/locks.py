@@ -33,7 +33,7 @@ def _try(path: Path) -> int | None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:  # removed by the one who held it
+    except (FileNotFoundError, FileExistsError):  # removed by the one who held it, perhaps right while it was made
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
