@@ -3,17 +3,17 @@
 BIN := .venv/bin
 LAB := demo
 
-.PHONY: demo test check test-all lint types unit setup lab-setup lock clean
+.PHONY: demo test check test-all lint types unit node setup lab-setup lock clean
 
 demo: setup lab-setup  ## The main job on the embedded lab, from nothing to green tables and back to nothing.
 	@EXLB=$(BIN)/exlb tools/demo.sh $(LAB)
 
-test: check lab-setup  ## Every check and the tests, lab tests included.
+test: check node lab-setup  ## Every check and the tests, lab tests included.
 	$(BIN)/pytest tests/lab -m "not slow"
 
 check: lint types unit  ## The fast part: under a minute.
 
-test-all: check lab-setup  ## Every row of every fault table, alone on the machine; resumes where it stopped.
+test-all: check node lab-setup  ## Every row of every fault table, alone on the machine; resumes where it stopped.
 	$(BIN)/pytest tests/lab --resume
 
 lint: setup
@@ -27,7 +27,10 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/pytest tests/unit tests/golden tests/cli
+	$(BIN)/pytest tests/unit tests/golden tests/cli --ignore tests/unit/node
+
+node: setup  ## The programs that run on nodes, in a scratch root: every branch, every kill, every full disk.
+	$(BIN)/pytest tests/unit/node
 
 setup:
 	@tools/setup.sh dev

@@ -10,6 +10,7 @@ Each carries a message (what failed, and on which node), a hint (the next thing 
     |   +-- AuthenticationError 4  it does not accept us
     +-- RemoteError            1   a program on a node failed
     |   +-- PrivilegeError     1   it needs root and does not get it
+    +-- LockedError            5   another session changes a node
     +-- FactsError             1   a node answered something that is not understood
     +-- RenderError            1   a template cannot be rendered
     +-- LabError               1   the lab cannot do what was asked
@@ -80,6 +81,12 @@ class RemoteError(ExlbError):
 
 class PrivilegeError(RemoteError):
     """A program on a node needs root and does not get it."""
+
+
+class LockedError(ExlbError):
+    """Another session holds a node; nothing was changed anywhere."""
+
+    exit_code = EXIT_LOCKED
 
 
 class FactsError(ExlbError):

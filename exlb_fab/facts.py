@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 
 from exlb_fab.cluster import Cluster, Node
@@ -131,6 +131,76 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptFile:
+    """One file of a generation that a node keeps: as it was at `path`, or (`sha256` is None) not there.
+
+    `number` is its place in the generation.
+    """
+
+    number: str
+    kind: str
+    path: str
+    mode: int
+    owner: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One generation that a node keeps; `meta` says when, who, from where and what."""
+
+    number: int
+    meta: Mapping[str, str]
+    files: tuple[KeptFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """The generations of a node: `current` is None before its first push.
+
+    `edited` tells that the active files are not those of `current`: somebody else wrote them.
+    `pruned` is the newest one that is no longer kept. `unfinished` is (new, previous) of a change that has not ended,
+    `changing` tells that one runs right now.
+    """
+
+    current: int | None = None
+    edited: bool = False
+    kept: tuple[int, ...] = ()
+    pruned: int | None = None
+    unfinished: tuple[int, int] | None = None
+    changing: bool = False
+
+    @property
+    def newest(self) -> int:
+        return max(*self.kept, *(self.unfinished or ()), self.current or 0, 0)
+
+    @property
+    def settled(self) -> bool:
+        return self.unfinished is None and not self.changing
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a node tells of its past: the generations that it keeps, oldest first, and a line per change."""
+
+    kept: tuple[Kept, ...]
+    journal: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a node's lock, from where, since when, and for what."""
+
+    who: str
+    origin: str
+    since: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.who} from {self.origin}, since {self.since}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that one probe of one node found; what was not asked is empty."""
 
@@ -146,6 +216,9 @@ class Facts:
     texts: Mapping[str, str] = field(default_factory=dict)
     proxy_state: ProxyState | None = None
     proxy_silence: str = ""
+    generations: Generations = Generations()
+    history: History | None = None
+    holder: Holder | None = None
     pings: Mapping[str, bool] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
 
@@ -199,6 +272,7 @@ def configuration_questions(proxy: Proxy) -> list[str]:
         "addresses",
         "listeners",
         *(f"file {path}" for path in (proxy.path, KEEPALIVED_PATH)),
+        "generation",
         "proxy-state",
     ]
 
@@ -230,7 +304,9 @@ def parse_answers(text: str) -> dict[str, Answer]:
             case _:
                 continue  # a profile that prints
     if not ended:
-        raise FactsError(f"the probe ended early after {question or 'nothing'!r}: {text.strip()[-300:]!r}")
+        # What a file has in it may be secret; what a shell says as it dies is not.
+        said = "\n".join(line for line in text.split("\n") if not line.startswith("| ")).strip()
+        raise FactsError(f"the probe ended early after {question or 'nothing'!r}: {said[-300:]!r}")
     return answers
 
 
@@ -273,6 +349,9 @@ def parse(text: str, proxy: Proxy) -> Facts:
         texts={path: answer.text + "\n" for path, answer in each("read") if answer.status == 0},
         proxy_state=proxy.parse_state(state.text) if state and alive else None,
         proxy_silence=state.text if state and not alive else "",
+        generations=parse_generations(text_of("generation")),
+        history=parse_history(text_of("history")) if ("history",) in words else None,
+        holder=parse_holder(text_of("lock")),
         pings={address: answer.status == 0 for address, answer in each("ping")},
         replies={url: parse_reply(answer) for url, answer in each("request")},
     )
@@ -377,6 +456,66 @@ def parse_file(text: str) -> FileFact:
         return FileFact(kind, int(mode, 8), owner, digest, float(changed))
     except ValueError as error:
         raise FactsError(f"expected MODE OWNER SHA256 CHANGED KIND, not {text!r}") from error
+
+
+def parse_generations(text: str) -> Generations:
+    """Parse what probe.sh says of the generations, `NAME VALUE...` per line."""
+    values: dict[str, list[str]] = {}
+    for line in _lines(text):
+        name, *words = line.split()
+        values.setdefault(name, []).extend(words)
+    try:
+        unfinished = values.get("intent")
+        return Generations(
+            current=int(values["number"][0]) if "number" in values else None,
+            edited=values.get("edited") == ["yes"],
+            kept=tuple(sorted(map(int, values.get("kept", [])))),
+            pruned=int(values["pruned"][0]) if "pruned" in values else None,
+            unfinished=(int(unfinished[0]), int(unfinished[1])) if unfinished else None,
+            changing="changing" in values,
+        )
+    except (ValueError, IndexError) as error:
+        raise FactsError(f"the generations of the node are not understood: {text!r}") from error
+
+
+def parse_history(text: str) -> History:
+    """Parse `generation NUMBER`, the lines `meta NAME=VALUE` and `file MANIFEST-LINE` of each, and `journal LINE`."""
+    kept: list[Kept] = []
+    journal = []
+    for line in _lines(text):
+        word, _, rest = line.partition(" ")
+        try:
+            match word:
+                case "generation":
+                    kept.append(Kept(int(rest), {}, ()))
+                case "meta":
+                    name, _, value = rest.partition("=")
+                    kept[-1] = replace(kept[-1], meta={**kept[-1].meta, name: value})
+                case "file":
+                    kept[-1] = replace(kept[-1], files=(*kept[-1].files, _kept_file(rest)))
+                case "journal":
+                    journal.append(rest)
+                case _:
+                    raise ValueError(word)
+        except (ValueError, IndexError) as error:
+            raise FactsError(f"the history of the node is not understood: {line!r}") from error
+    return History(tuple(sorted(kept, key=lambda each: each.number)), tuple(journal))
+
+
+def _kept_file(text: str) -> KeptFile:
+    number, kind, mode, owner, sha256, path = text.split(" ", 5)
+    if mode == "absent":
+        return KeptFile(number, kind, path, 0, "", None)
+    return KeptFile(number, kind, path, int(mode, 8), owner, sha256)
+
+
+def parse_holder(text: str) -> Holder | None:
+    """Parse `free`, or the lines NAME=VALUE that a session leaves beside its lock."""
+    if text.strip() in ("", "free"):
+        return None
+    values = dict(_assignments(text))
+    unknown = "unknown"
+    return Holder(*(values.get(name) or unknown for name in ("who", "from", "since", "what")))
 
 
 def parse_reply(answer: Answer) -> Reply:

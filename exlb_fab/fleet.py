@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from exlb_fab import facts
+from exlb_fab import node as programs
 from exlb_fab.cluster import Node
 from exlb_fab.errors import EXIT_INTERRUPTED, ExlbError, FactsError
 from exlb_fab.events import Emit, Event, silent
 from exlb_fab.facts import Survey
-from exlb_fab.node import program
 from exlb_fab.proxies import Proxy
 from exlb_fab.remote import Connect, Remote
 
@@ -41,13 +41,19 @@ class Fleet:
     """The nodes of a cluster, each connected at its first use and until the end, for one command.
 
     `stop` is set by the first Ctrl-C: what runs ends in order, nothing new starts. `parallel` is how many nodes are
-    worked on at once.
+    worked on at once. `confirm` asks the operator for a yes; None where nobody can be asked.
     """
 
     def __init__(
-        self, connect: Connect, emit: Emit = silent, stop: threading.Event | None = None, parallel: int = 32
+        self,
+        connect: Connect,
+        emit: Emit = silent,
+        stop: threading.Event | None = None,
+        parallel: int = 32,
+        confirm: Callable[[str], bool] | None = None,
     ) -> None:
         self.emit = emit
+        self.confirm = confirm
         self._connect = connect
         self._stop = stop or threading.Event()
         self._parallel = parallel
@@ -104,8 +110,11 @@ class Fleet:
             except ExlbError as error:
                 return error
 
-        with ThreadPoolExecutor(max_workers=max(1, min(self._parallel, len(chosen)))) as pool:
-            results = dict(zip(chosen, pool.map(one, chosen), strict=True))
+        if len(chosen) > 1:
+            with ThreadPoolExecutor(max_workers=min(self._parallel, len(chosen))) as pool:
+                results = dict(zip(chosen, pool.map(one, chosen), strict=True))
+        else:
+            results = {node: one(node) for node in chosen}
         return Outcomes(
             {node: result.value for node, result in results.items() if isinstance(result, _Done)},
             {node: result for node, result in results.items() if isinstance(result, ExlbError)},
@@ -127,7 +136,7 @@ class Fleet:
 
 def _probe(node: Node, remote: Remote, proxy: Proxy, questions: Iterable[str]) -> facts.Facts:
     asked = "".join(f"{question}\n" for question in questions)
-    done = remote.run(program(proxy.program, "probe.sh"), data=asked, limit_seconds=PROBE_SECONDS)
+    done = remote.run(programs.probe(proxy.program), data=asked, limit_seconds=PROBE_SECONDS)
     try:
         return facts.parse(done.stdout, proxy)
     except FactsError as error:

@@ -23,6 +23,25 @@ class Completed:
         return "\n".join(part.rstrip("\n") for part in (self.stdout, self.stderr) if part.strip())
 
 
+class Channel(Protocol):
+    """A program that runs on a node while its stdin is open.
+
+    Both calls raise UnreachableError when the connection is lost.
+    """
+
+    def line(self, limit_seconds: float) -> str | None:
+        """Return the next line of its stdout without its end, None when the program has ended.
+
+        Raises RemoteError at the limit.
+        """
+
+    def send(self, text: str) -> None:
+        """Write to its stdin."""
+
+    def close(self) -> None:
+        """End its stdin; never raises."""
+
+
 class Remote(Protocol):
     """One node, connected.
 
@@ -37,6 +56,9 @@ class Remote(Protocol):
 
     def execute(self, command: Sequence[str], *, sudo: bool, limit_seconds: float) -> Completed:
         """Run one command line of the operator's."""
+
+    def open(self, program: str, args: Sequence[str] = ()) -> Channel:
+        """Start a program as `run` does, and leave its stdin open. Raises PrivilegeError where root is refused."""
 
     def close(self) -> None:
         """Close the connection; never raises."""

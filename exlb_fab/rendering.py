@@ -23,14 +23,17 @@ from exlb_fab.proxies import PROXIES, Proxy
 DIGEST_LENGTH = 16
 _NO_DIGEST = "0" * DIGEST_LENGTH
 
-Kind = Literal["proxy", "keepalived"]
+ROOT = "0:0"
+
+Kind = Literal["proxy", "keepalived", "script"]
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a node: where it goes, its text, its mode, and the unit that reads it.
+    """One file of a node: where it goes, its text, its mode and owner (uid:gid), and the unit that reads it.
 
-    `digest` is the hash that its own first line names; `mask` hides the passwords in it, or in another version of it.
+    `digest` is the hash that its own first line names, "" where exlb did not write it; `mask` hides the passwords in
+    it, or in another version of it. `known_sha256` is that of its bytes where `text` may not be all of them.
     """
 
     path: str
@@ -40,10 +43,12 @@ class File:
     unit: str
     digest: str
     mask: Callable[[str], str]
+    owner: str = ROOT
+    known_sha256: str = ""
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return self.known_sha256 or hashlib.sha256(self.text.encode()).hexdigest()
 
 
 class Templates:

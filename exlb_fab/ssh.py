@@ -13,7 +13,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ HostKeyCheck = Literal["strict", "accept-new", "no"]
 
 KEEPALIVE_SECONDS = 10
 GRACE_SECONDS = 5
+CHANNEL_SECONDS = 30
 CHUNK_BYTES = 32768
 ENDED_BY_SIGNAL = 255  # as ssh(1) says it
 TIMED_OUT = (124, 137)  # timeout(1): the limit came; it had to kill
@@ -301,9 +302,7 @@ class SshRemote:
         self._sudo_asks: bool | None = None
 
     def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
-        payload = program.encode()
-        stdin = f"{len(payload)}\n".encode() + payload + data.encode()
-        words = ["sh", "-c", BOOTSTRAP, "exlb", *args]
+        words, stdin = _bootstrap(program, args, data)
         began = time.monotonic()
         done = self._run(words, stdin, sudo=self._uses_sudo, limit_seconds=limit_seconds)
         if done.status in TIMED_OUT and time.monotonic() - began >= limit_seconds:
@@ -314,6 +313,24 @@ class SshRemote:
         if not mark:
             raise self._refused(done)
         return Completed(done.status, stdout, done.stderr)
+
+    def open(self, program: str, args: Sequence[str] = ()) -> SshChannel:
+        words, stdin = _bootstrap(program, args, "")
+        words, stdin = self._privileged(words, stdin, sudo=self._uses_sudo)
+        self._traffic.executions += 1
+        with self._connected():
+            channel = self._connection.transport.open_session(timeout=CHANNEL_SECONDS)
+            channel.exec_command(shlex.join(words).encode(errors="surrogateescape"))
+            channel.sendall(stdin)
+        opened = SshChannel(self._node, channel)
+        said: list[str] = []
+        while (line := opened.line(CHANNEL_SECONDS)) != STARTED:
+            if line is None:
+                errors = opened.errors()
+                opened.close()
+                raise self._refused(Completed(channel.recv_exit_status(), "\n".join(said), errors))
+            said.append(line)
+        return opened
 
     def execute(self, command: Sequence[str], *, sudo: bool, limit_seconds: float) -> Completed:
         return self._run(list(command), b"", sudo=sudo, limit_seconds=limit_seconds)
@@ -330,12 +347,14 @@ class SshRemote:
 
     def _run(self, words: list[str], stdin: bytes, *, sudo: bool, limit_seconds: float) -> Completed:
         words = ["timeout", "-k", str(GRACE_SECONDS), f"{limit_seconds:.0f}", *words]
-        if sudo and self._needs_password():
-            words = ["sudo", "-k", "-S", "-p", "", "--", *words]
-            stdin = f"{self._password}\n".encode() + stdin
-        elif sudo:
-            words = ["sudo", "-n", "--", *words]
+        words, stdin = self._privileged(words, stdin, sudo=sudo)
         return self._exchange(shlex.join(words), stdin, limit_seconds + 2 * GRACE_SECONDS)
+
+    def _privileged(self, words: list[str], stdin: bytes, *, sudo: bool) -> tuple[list[str], bytes]:
+        """Return a command and its stdin with sudo in front, and the password where sudo asks for it."""
+        if sudo and self._needs_password():
+            return ["sudo", "-k", "-S", "-p", "", "--", *words], f"{self._password}\n".encode() + stdin
+        return (["sudo", "-n", "--", *words] if sudo else words), stdin
 
     def _needs_password(self) -> bool:
         """Tell whether sudo asks. Where it does not, a password on stdin would be read as data.
@@ -362,8 +381,8 @@ class SshRemote:
         deadline = time.monotonic() + limit_seconds
         self._traffic.executions += 1
         self._traffic.bytes_sent += len(stdin)
-        try:
-            channel = self._connection.transport.open_session(timeout=min(limit_seconds, 30))
+        with self._connected():
+            channel = self._connection.transport.open_session(timeout=min(limit_seconds, CHANNEL_SECONDS))
             with channel:
                 channel.settimeout(limit_seconds)
                 channel.exec_command(command.encode(errors="surrogateescape"))
@@ -374,8 +393,6 @@ class SshRemote:
                     reader.join(max(0.0, deadline - time.monotonic()))
                 channel.status_event.wait(max(0.0, deadline - time.monotonic()))
                 status = channel.exit_status if channel.exit_status_ready() else -1
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise self._lost(str(error) or type(error).__name__) from error
         if status == -1 and not self._connection.transport.is_active():
             raise self._lost("the connection ended before the command did")
         if status == -1 and time.monotonic() >= deadline:
@@ -385,8 +402,77 @@ class SshRemote:
         self._traffic.bytes_received += len(output.data) + len(errors.data)
         return Completed(status, output.data.decode(errors="replace"), errors.data.decode(errors="replace"))
 
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Turn what a connection can end with into an UnreachableError."""
+        try:
+            yield
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost(str(error) or type(error).__name__) from error
+
     def _lost(self, reason: str) -> UnreachableError:
-        return UnreachableError(f"{self._node}: connection lost: {reason}", hint="exlb verify shows how the node is")
+        return _lost(self._node, reason)
+
+
+class SshChannel:
+    """A program on a node, its stdin open, its stdout read line by line."""
+
+    def __init__(self, node: Node, channel: paramiko.Channel) -> None:
+        self._node = node
+        self._channel = channel
+        self._pending = b""
+
+    def line(self, limit_seconds: float) -> str | None:
+        deadline = time.monotonic() + limit_seconds
+        while b"\n" not in self._pending:
+            self._channel.settimeout(max(0.0, deadline - time.monotonic()))
+            try:
+                part = self._channel.recv(CHUNK_BYTES)
+            except TimeoutError as error:
+                raise RemoteError(f"{self._node}: no answer after {limit_seconds:.0f} s", hint="exlb verify") from error
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise _lost(self._node, str(error)) from error
+            if not part:
+                transport = self._channel.get_transport()
+                if transport is None or not transport.is_active():
+                    raise _lost(self._node, "the connection ended before the command did")
+                return None
+            self._pending += part
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line.decode(errors="replace")
+
+    def send(self, text: str) -> None:
+        try:
+            self._channel.settimeout(CHANNEL_SECONDS)
+            self._channel.sendall(text.encode())
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise _lost(self._node, str(error) or "the command has ended") from error
+
+    def errors(self) -> str:
+        """Return what it printed on stderr, once it has ended."""
+        with suppress(OSError):
+            return self._channel.recv_stderr(CHUNK_BYTES).decode(errors="replace").strip()
+        return ""
+
+    def close(self) -> None:
+        with suppress(paramiko.SSHException, EOFError, OSError):
+            self._channel.shutdown_write()
+            # Until the program has seen it and ended: who comes next finds nothing of it.
+            self._channel.settimeout(GRACE_SECONDS)
+            while self._channel.recv(CHUNK_BYTES):
+                pass
+        with suppress(paramiko.SSHException, EOFError, OSError):
+            self._channel.close()
+
+
+def _lost(node: Node, reason: str) -> UnreachableError:
+    return UnreachableError(f"{node}: connection lost: {reason}", hint="exlb verify shows how the node is")
+
+
+def _bootstrap(program: str, args: Sequence[str], data: str) -> tuple[list[str], bytes]:
+    """Return the command that runs a program which comes on its stdin, and that stdin."""
+    payload = program.encode()
+    return ["sh", "-c", BOOTSTRAP, "exlb", *args], f"{len(payload)}\n".encode() + payload + data.encode()
 
 
 class _Reader(threading.Thread):

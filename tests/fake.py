@@ -1,8 +1,9 @@
 """Clusters for tests, and nodes that are not there: a Remote that knows exlb's own programs and refuses all others.
 
-A fake node answers the questions of probe.sh from a small state, and apply.sh and install.sh change that state. It
-knows as much of haproxy and keepalived as exlb asks of them. The programs themselves are tested in
-unit/test_node_programs.py, on real nodes in lab/.
+A fake node answers the questions of probe.sh from a small state; lock.sh holds it, and apply.sh and install.sh, sent
+by launch.sh where a change has to end by itself, change that state. It keeps generations, and knows as much of haproxy
+and keepalived as exlb asks of them: nodes whose keepalived do not hear each other hold the VIP side by side. The
+programs themselves are tested in unit/node/, on real nodes in lab/.
 """
 
 from __future__ import annotations
@@ -11,31 +12,36 @@ import copy
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
 from typing import Any
 
+from exlb_fab import node as programs
 from exlb_fab.cluster import Apiserver, Cluster, Listener, Node, SshSettings, Stats, Vip, Vrrp
 from exlb_fab.errors import ExlbError, UnreachableError
 from exlb_fab.events import Emit
 from exlb_fab.facts import END_MARK, Address, Facts, FileFact, Reply, Socket, Unit, node_url, vip_url
-from exlb_fab.node import program
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, ProxyState, Server
-from exlb_fab.remote import Completed, Connect, Remote
-from exlb_fab.rendering import File
+from exlb_fab.remote import Channel, Completed, Connect, Remote
+from exlb_fab.rendering import ROOT, File
 
 PROXY = PROXIES["haproxy"]
 VIP = IPv4Address("198.51.100.100")
-PROBE = program(PROXY.program, "probe.sh")
-APPLY = program(PROXY.program, "apply.sh")
-INSTALL = program("install.sh")
+PROBE = programs.probe(PROXY.program)
+APPLY = programs.apply(PROXY.program)
+INSTALL = programs.install()
+LOCK = programs.lock()
+LAUNCH = programs.launch()
+KEPT = 10
+KEPT_FILES = "/var/lib/exlb/generations/"
 KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
 PACKAGES = {"haproxy": "haproxy", "keepalived": "keepalived", "psmisc": "killall", "curl": "curl", "socat": "socat"}
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n'
 ROCKY = 'PRETTY_NAME="Rocky Linux 9.1 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\n'
+LOST = "this session has lost its lock on the node"
 STAT_FIELDS = "# pxname,svname,status,type,check_status,check_code,last_chk,addr,"
 
 
@@ -66,7 +72,7 @@ def cluster(nodes: int = 3, **changes: Any) -> Cluster:
 
 def fact(file: File) -> FileFact:
     """Return what the probe says of a file that was rendered and brought."""
-    return FileFact("regular file", file.mode, "root:root", file.sha256)
+    return FileFact("regular file", file.mode, file.owner, file.sha256)
 
 
 def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **changes: Any) -> Facts:
@@ -139,11 +145,12 @@ class Clock:
 
 @dataclass
 class FakeUnit:
-    """A systemd unit."""
+    """A systemd unit; `loaded` is the configuration that it runs."""
 
     active: str = "inactive"
     file_state: str = ""
     load: str = "not-found"
+    loaded: str = ""
 
 
 @dataclass
@@ -152,14 +159,29 @@ class FakeFile:
 
     text: str
     mode: int = 0o644
-    owner: str = "root:root"
+    owner: str = ROOT
+
+    def __str__(self) -> str:
+        """Return it as a manifest has it."""
+        return f"{self.mode:o} {self.owner} {hashlib.sha256(self.text.encode()).hexdigest()}"
+
+
+@dataclass
+class FakeGeneration:
+    """All files of a node at one time, None where there was none: the proxy's first, as in a manifest."""
+
+    files: dict[str, FakeFile | None]
+    meta: dict[str, str] = field(default_factory=dict)
+    was_active: bool = False
 
 
 @dataclass
 class FakeNode:
-    """What one node has. `failing` maps a step (stage, activate, units, install) to what the node says as it fails.
+    """What one node has. `failing` maps an action of its programs to what the node says as it fails there.
 
-    `answers` replaces the answer to a question of the probe: a status and a text.
+    `killed` names actions that end half way, with the new files in place and nobody to take them back. `change` is one
+    that somebody else has started: calling it ends it, and returns what it printed. `answers` replaces the answer to a
+    question of the probe: a status and a text. `newest` are the versions that an upgrade brings.
     """
 
     node: Node
@@ -172,8 +194,18 @@ class FakeNode:
     foreign_sockets: list[str] = field(default_factory=list)
     running: str | None = None
     backends: str = "UP"
-    staged: dict[str, FakeFile] = field(default_factory=dict)
+    staged: FakeGeneration | None = None
+    generations: dict[int, FakeGeneration] = field(default_factory=dict)
+    current: int | None = None
+    pruned: int | None = None
+    intent: tuple[int, int] | None = None
+    wanted: str = "none"
+    change: Callable[[], str] | None = None
+    lock: dict[str, str] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    newest: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
+    killed: set[str] = field(default_factory=set)
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     commands: dict[tuple[str, ...], Completed] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -186,21 +218,74 @@ class FakeNode:
         return self.node.name
 
     @property
+    def keepalived(self) -> str:
+        """Return the configuration that its keepalived runs, "" where that does not run."""
+        unit = self.units["keepalived"]
+        return unit.loaded if unit.active == "active" and not self.unreachable else ""
+
+    @property
     def priority(self) -> int:
         """Return the effective priority of its keepalived, 0 where that does not run."""
-        if self.units["keepalived"].active != "active" or self.unreachable:
-            return 0
-        text = self.files[KEEPALIVED_PATH].text
-        (priority,) = re.findall(r"^    priority (\d+)$", text, re.MULTILINE)
-        (weight,) = re.findall(r"^    weight (-\d+)$", text, re.MULTILINE)
-        return int(priority) + (0 if self.running is not None else int(weight))
+        found = re.search(r"^    priority (\d+)$", self.keepalived, re.MULTILINE)
+        weight = re.search(r"^    weight (-\d+)$", self.keepalived, re.MULTILINE)
+        lost = int(weight[1]) if weight and self.running is None else 0
+        return int(found[1]) + lost if found else 0
+
+    def hears(self, other: FakeNode) -> bool:
+        """Tell whether adverts of another node reach this one, and are not discarded."""
+        peers = re.search(r"unicast_peer \{(.*?)\}", other.keepalived, re.DOTALL)
+        sent = peers is None or str(self.node.address) in peers[1].split()
+        return sent and _identity(self.keepalived) == _identity(other.keepalived)
 
     @property
     def state(self) -> object:
         """Return all that a command could have changed, to be compared."""
-        units = {name: (unit.active, unit.file_state) for name, unit in self.units.items()}
-        files = {path: (file.text, file.mode, file.owner) for path, file in self.files.items()}
-        return (frozenset(self.programs), units, files, self.running, dict(self.staged))
+        units = {name: (unit.active, unit.file_state, unit.loaded) for name, unit in self.units.items()}
+        kept = (copy.deepcopy(self.generations), self.current, self.intent)
+        return (frozenset(self.programs), units, copy.deepcopy(self.files), self.running, self.staged, self.lock, kept)
+
+    @property
+    def active(self) -> FakeGeneration:
+        """Return what is active, as a generation."""
+        return FakeGeneration({path: copy.copy(self.files.get(path)) for path in (PROXY.path, KEEPALIVED_PATH)})
+
+    @property
+    def kept(self) -> list[int]:
+        """Return the numbers that it can go back to: what never was active is no generation yet."""
+        return sorted(n for n, each in self.generations.items() if each.was_active or n == self.current)
+
+    @property
+    def edited(self) -> bool:
+        """Tell whether the active files are not those of the current generation."""
+        return self.current is not None and self.active.files != self.generations[self.current].files
+
+    def put(self, files: Mapping[str, FakeFile | None]) -> None:
+        """Make files the active ones."""
+        for path, file in files.items():
+            if file is None:
+                self.files.pop(path, None)
+            else:
+                self.files[path] = copy.copy(file)
+
+    def act(self, unit: str, action: str) -> None:
+        """Do what systemctl does, and what the units do then."""
+        assert action in ("none", "reload", "start", "restart", "stop"), action
+        found, path = self.units[unit], {"haproxy": PROXY.path, "keepalived": KEEPALIVED_PATH}[unit]
+        assert action != "reload" or found.active == "active", f"{self.name}: reload of {unit}, which does not run"
+        if action == "stop":
+            found.active, found.loaded = "inactive", ""
+        elif action != "none":
+            assert path in self.files, f"{self.name}: {action} {unit} without {path}"
+            found.active, found.loaded = "active", self.files[path].text
+        if unit == "haproxy" and action != "none":
+            self.running = found.loaded or None
+
+
+def _identity(text: str) -> object:
+    """Return what a receiver of adverts discards them for, if it has another."""
+    words = re.findall(r"^\s*(?:virtual_router_id|advert_int|auth_pass|interface) \S+", text, re.MULTILINE)
+    addresses = re.search(r"virtual_ipaddress \{(.*?)\}", text, re.DOTALL)
+    return frozenset(" ".join(each.split()) for each in words), addresses and frozenset(addresses[1].split())
 
 
 class FakeFleet:
@@ -210,6 +295,7 @@ class FakeFleet:
         self.cluster = cluster
         self.nodes = {node.name: FakeNode(node) for node in cluster.nodes}
         self.journal: list[str] = []
+        self.most_holders = 0
         self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> FakeNode:
@@ -232,10 +318,18 @@ class FakeFleet:
         self[name].unreachable = UnreachableError(f"{name}: cannot connect: No route to host", hint="is it up?")
 
     @property
+    def holders(self) -> list[FakeNode]:
+        """Return who holds the VIP: whoever hears no better one that does, because only who holds it sends."""
+        found: list[FakeNode] = []
+        for each in sorted((each for each in self if each.priority), key=lambda each: -each.priority):
+            if not any(each.hears(other) for other in found):
+                found.append(each)
+        return found
+
+    @property
     def holder(self) -> FakeNode | None:
-        """Return who holds the VIP, as keepalived would have elected it."""
-        best = max(self, key=lambda each: each.priority)
-        return best if best.priority else None
+        """Return who answers for the VIP."""
+        return next(iter(self.holders), None)
 
     @property
     def state(self) -> object:
@@ -248,12 +342,13 @@ class FakeFleet:
     def become(self, other: FakeFleet) -> None:
         """Take on the state of another fleet of the same nodes."""
         for fake in self:
-            for each in ("programs", "units", "files", "running"):
+            for each in ("programs", "units", "files", "running", "generations", "current"):
                 setattr(fake, each, copy.deepcopy(getattr(other[fake.name], each)))
 
     def note(self, name: str, call: str) -> None:
         with self._lock:
             self.journal.append(f"{name} {call}")
+            self.most_holders = max(self.most_holders, len(self.holders))
 
 
 class FakeRemote:
@@ -264,10 +359,21 @@ class FakeRemote:
         self._fake = fake
 
     def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
-        known = {PROBE: self._probe, APPLY: self._apply, INSTALL: self._install}
+        # What runs as a unit of its own comes with launch.sh: a lost session must not end it.
+        known = {PROBE: self._probe, APPLY: self._apply_at_once, LAUNCH: self._launch}
         assert program in known, f"{self._fake.name}: unexpected program: {program[:200]!r}"
         assert limit_seconds > 0
         return known[program](list(args), data)
+
+    def open(self, program: str, args: Sequence[str] = ()) -> Channel:
+        assert program == LOCK, f"{self._fake.name}: unexpected program: {program[:200]!r}"
+        token, who, origin, what = args
+        self._note(f"lock {what}")
+        if self._fake.lock is not None:
+            lines = ["exlb-lock: busy", *(f"{name}={value}" for name, value in self._fake.lock.items())]
+            return FakeChannel(self._fake, self._note, token, lines)
+        self._fake.lock = {"token": token, "who": who, "from": origin, "what": what, "since": "2027-01-02T03:04:05Z"}
+        return FakeChannel(self._fake, self._note, token, ["exlb-lock: held"])
 
     def execute(self, command: Sequence[str], *, sudo: bool, limit_seconds: float) -> Completed:
         self._note(f"exec {'sudo ' if sudo else ''}{' '.join(command)}")
@@ -305,7 +411,8 @@ class FakeRemote:
                 assert names == [PROXY.process, *PROGRAMS]
                 return 0, "".join(f"{name}\n" for name in names if name in fake.programs)
             case ["packages", *names]:
-                return 0, "".join(f"{name} 1.0-1\n" for name in names if PACKAGES[name] in fake.programs)
+                there = [name for name in names if PACKAGES[name] in fake.programs]
+                return 0, "".join(f"{name} {fake.versions.get(name, '1.0-1')}\n" for name in there)
             case ["unit", name]:
                 unit = fake.units[name]
                 journal = "" if unit.active == "active" else f"Journal=the end of {name}'s journal\n"
@@ -321,6 +428,17 @@ class FakeRemote:
                 return 0, self._sockets()
             case ["file", path]:
                 return 0, self._file(path)
+            case ["generation"]:
+                return 0, self._generation()
+            case ["history"]:
+                return 0, self._history()
+            case ["lock"]:
+                return 0, "".join(f"{name}={value}\n" for name, value in (fake.lock or {}).items()) or "free"
+            case ["read", path] if path.startswith(KEPT_FILES):
+                number, place = path.removeprefix(KEPT_FILES).split("/files/")
+                file = list(fake.generations[int(number)].files.values())[int(place) - 1]
+                assert file is not None
+                return 0, file.text
             case ["read", path]:
                 return (0, fake.files[path].text) if path in fake.files else (1, f"cat: {path}: No such file")
             case ["proxy-state"]:
@@ -335,7 +453,7 @@ class FakeRemote:
     def _addresses(self) -> str:
         own = self._fake.node.address
         lines = ["1: lo    inet 127.0.0.1/8 scope host lo", f"2: eth0    inet {own}/24 scope global eth0"]
-        if self._fleet.holder is self._fake:
+        if self._fake in self._fleet.holders:
             lines.append(f"2: eth0    inet {self._fleet.cluster.vip}/32 scope global eth0")
         return "\n".join(lines)
 
@@ -348,7 +466,29 @@ class FakeRemote:
         file = self._fake.files.get(path)
         if file is None:
             return "absent"
-        return f"{file.mode:o} {file.owner} {hashlib.sha256(file.text.encode()).hexdigest()} 1795227762.5 regular file"
+        return f"{file} 1795227762.5 regular file"
+
+    def _generation(self) -> str:
+        fake, lines = self._fake, list[str]()
+        if fake.current is not None:
+            lines += [f"number {fake.current:04d}", f"edited {'yes' if fake.edited else 'no'}"]
+        lines += [f"kept {number:04d}" for number in fake.kept]
+        if fake.pruned is not None:
+            lines.append(f"pruned {fake.pruned:04d}")
+        if fake.intent:
+            lines.append("intent {:04d} {:04d}".format(*fake.intent))
+        if fake.change:
+            lines.append("changing MainPID=7")
+        return "\n".join(lines)
+
+    def _history(self) -> str:
+        lines = []
+        for number, kept in ((number, self._fake.generations[number]) for number in self._fake.kept):
+            lines += [f"generation {number:04d}", *(f"meta {name}={value}" for name, value in kept.meta.items())]
+            for place, (path, file) in enumerate(kept.files.items(), 1):
+                kind = "proxy" if path == PROXY.path else "keepalived"
+                lines.append(f"file {place} {kind} {file or 'absent - -'} {path}")
+        return "\n".join([*lines, "journal 2027-01-02T03:04:05Z 0 -> 0001 ann bastion push-config: done"])
 
     def _proxy_state(self) -> str:
         text = self._fake.running or ""
@@ -371,49 +511,130 @@ class FakeRemote:
             return 35, "curl: (35) TLS connect error\n000 1"
         return 0, "200 1"
 
-    # apply.sh and install.sh
+    # launch.sh, apply.sh and install.sh
 
-    def _apply(self, args: list[str], data: str) -> Completed:
-        self._note(" ".join(args))
+    def _launch(self, args: list[str], data: str) -> Completed:
         fake = self._fake
-        if args[0] in fake.failing:
-            return Completed(1, f"step {args[0]}\n{fake.failing[args[0]]}\nexlb-apply: failed {args[0]}\n", "")
-        match args:
-            case ["stage"]:
+        if args == ["follow"]:
+            self._note("follow")
+            change, fake.change = fake.change, None
+            return Completed(0, change() if change else "", "")
+        action, token, *words = args
+        assert action == "run"
+        length, _, payload = data.partition("\n")
+        assert int(length) == len(payload.encode()), "nothing launched reads a stdin of its own"
+        if not self._owns(token):
+            return Completed(1, f"{LOST}\n", "")
+        if fake.change:
+            return Completed(1, "another change runs on the node\n", "")
+        done = {APPLY: self._apply, INSTALL: self._install}[payload](words)
+        ended = "" if words[0] in fake.killed else f"exlb-ended {done.status}\n"
+        return Completed(0, done.stdout + ended, done.stderr)
+
+    def _owns(self, token: str) -> bool:
+        return self._fake.lock is not None and self._fake.lock["token"] == token
+
+    def _apply_at_once(self, args: list[str], data: str) -> Completed:
+        """Do what harms nothing if it is cut short, or nobody waits for its end."""
+        fake, (action, token, *rest) = self._fake, args
+        self._note(" ".join((action, *rest)))
+        said = fake.failing.get(action)
+        if not self._owns(token):
+            said = LOST
+        match action, rest:
+            case _ if said is not None:
+                return Completed(1, f"step {action}\n{said}\nexlb-apply: failed {action}\n", "")
+            case ("stage", [] | ["unvalidated"]):
                 fake.staged = _unframed(data)
-                assert fake.staged
-            case ["activate", proxy, keepalived, limit]:
-                assert fake.staged
-                assert int(limit) > 0
-                fake.files |= fake.staged
-                fake.staged = {}
-                self._change(proxy, keepalived)
-            case ["units", proxy, keepalived, limit]:
-                assert int(limit) > 0
-                self._change(proxy, keepalived)
-            case ["discard"]:
-                fake.staged = {}
+            case ("prepare", [number]):
+                fake.staged = copy.deepcopy(fake.generations[int(number)])
+            case ("discard", []):
+                fake.staged = None
             case _:
                 raise AssertionError(f"{fake.name}: unexpected action: {args}")
-        return Completed(0, f"step {args[0]}\nexlb-apply: done\n", "")
+        return Completed(0, f"step {action}\nexlb-apply: done\n", "")
 
-    def _change(self, proxy: str, keepalived: str) -> None:
+    def _apply(self, args: list[str]) -> Completed:
+        action, *words = args
+        *words, limit, url = words
+        assert int(limit) > 0
+        assert url == node_url(self._fleet.cluster, self._fake.node)
+        self._note(" ".join((action, *words)))
+        if action in self._fake.failing:
+            said = self._fake.failing[action]
+            return Completed(1, f"step {action}\n{said}\nexlb-apply: failed {action}\n", "")
+        match action, words:
+            case "activate", [number, found, proxy, keepalived]:
+                ended = self._activate(int(number), int(found), proxy, keepalived)
+            case "units", [proxy, keepalived]:
+                ended = self._change(proxy, keepalived)
+            case "recover", []:
+                ended = self._recover()
+            case _:
+                raise AssertionError(f"{self._fake.name}: unexpected action: {args}")
+        return Completed(0, f"step {action}\n{'exlb-apply: done' if ended else 'step swap'}\n", "")
+
+    def _activate(self, number: int, found: int, proxy: str, keepalived: str) -> bool:
+        """Return whether it came to its end."""
+        fake, staged = self._fake, self._fake.staged
+        assert staged
+        assert fake.intent is None
+        if fake.current is None or fake.edited:
+            assert found not in fake.generations, f"{fake.name}: {found} is another generation"
+            meta = {**staged.meta, "what": "found on the node"}
+            fake.generations[found] = replace(fake.active, meta=meta, was_active=True)
+            fake.current = found
+        assert fake.current is not None
+        fake.staged = None
+        if number not in fake.generations:
+            meta = {**staged.meta, "previous": f"{fake.current:04d}"}
+            fake.generations[number] = replace(staged, meta=meta, was_active=False)
+        assert fake.generations[number].files == staged.files
+        fake.put(staged.files)
+        if "activate" in fake.killed:
+            fake.intent, fake.wanted = (number, fake.current), keepalived
+            return False
+        self._change(proxy, keepalived)
+        fake.current = number
+        fake.generations[number].was_active = True
+        for old in fake.kept[:-KEPT]:
+            if old not in (0, number):
+                del fake.generations[old]
+                fake.pruned = old
+        return True
+
+    def _change(self, proxy: str, keepalived: str) -> bool:
+        self._fake.act("haproxy", proxy)
+        self._fake.act("keepalived", keepalived)
+        return True
+
+    def _recover(self) -> bool:
         fake = self._fake
-        for unit, action in (("haproxy", proxy), ("keepalived", keepalived)):
-            assert action in ("none", "reload", "start", "restart")
-            assert action != "reload" or fake.units[unit].active == "active"
-            if action != "none":
-                fake.units[unit].active = "active"
-        if proxy != "none":
-            fake.running = fake.files[PROXY.path].text
+        assert fake.intent
+        number, previous = fake.intent
+        fake.put(fake.generations[previous].files)
+        for unit, path in (("haproxy", PROXY.path), ("keepalived", KEEPALIVED_PATH)):
+            runs = fake.units[unit].active == "active"
+            still = unit == "keepalived" and fake.wanted == "start"
+            fake.act(unit, "stop" if still or path not in fake.files else "reload" if runs else "start")
+        if not fake.generations[number].was_active:
+            del fake.generations[number]
+        fake.intent, fake.current = None, previous
+        return True
 
-    def _install(self, args: list[str], data: str) -> Completed:
-        assert data == ""
+    def _install(self, args: list[str]) -> Completed:
         fake, (manager, limit, units, *packages) = self._fake, args
         self._note(f"install {manager} {' '.join(packages)}".rstrip())
         assert int(limit) >= 0
         if "install" in fake.failing:
             return Completed(1, fake.failing["install"] + "\n", "")
+        if manager.endswith("-upgrade"):
+            assert {PACKAGES[package] for package in packages} <= fake.programs
+            for package in packages:
+                if package in fake.newest:
+                    fake.versions[package] = fake.newest[package]
+                    fake.act(package, "restart")
+            return Completed(0, "0 upgraded\n", "")
         for package in packages:
             fake.programs.add(PACKAGES[package])
             if package in fake.units:
@@ -424,11 +645,47 @@ class FakeRemote:
         return Completed(0, "Setting up\n", "")
 
 
-def _unframed(data: str) -> dict[str, FakeFile]:
-    """Read files the way apply.sh does."""
-    lines, files = iter(data.splitlines()), {}
+class FakeChannel:
+    """What holds a fake node for a session, or said that another does."""
+
+    def __init__(self, fake: FakeNode, note: Callable[[str], None], token: str, lines: Sequence[str]) -> None:
+        self._fake = fake
+        self._note = note
+        self._token = token
+        self._lines = list(lines)
+
+    def line(self, limit_seconds: float) -> str | None:
+        assert limit_seconds > 0
+        return self._lines.pop(0) if self._lines else None
+
+    def send(self, text: str) -> None:
+        assert text == "\n"
+        if self._fake.unreachable:
+            raise self._fake.unreachable
+        self._note("beat")
+
+    def close(self) -> None:
+        if self._fake.lock is not None and self._fake.lock["token"] == self._token:
+            self._note("unlock")
+            self._fake.lock = None
+
+
+def _unframed(data: str) -> FakeGeneration:
+    """Read a generation the way apply.sh does."""
+    lines, staged, binds = iter(data.splitlines()), FakeGeneration({}), 0
     for header in lines:
-        kind, mode, count, path = header.split(" ", 3)
-        assert kind in ("proxy", "keepalived")
-        files[path] = FakeFile("".join(f"{next(lines)}\n" for _ in range(int(count))), int(mode, 8))
-    return files
+        match header.split(" "):
+            case ["meta", name, *words]:
+                staged.meta[name] = " ".join(words)
+            case ["bind", address, port]:
+                binds += bool(IPv4Address(address) and int(port))
+            case ["file", kind, mode, owner, count, path]:
+                assert kind == ("proxy" if path == PROXY.path else "keepalived")
+                text = "".join(f"{next(lines)}\n" for _ in range(int(count)))
+                staged.files[path] = FakeFile(text, int(mode, 8), owner)
+            case _:
+                raise AssertionError(f"not understood by apply.sh: {header!r}")
+    assert list(staged.meta) == ["when", "who", "from", "tool", "what"]
+    assert list(staged.files) == [PROXY.path, KEEPALIVED_PATH]
+    assert binds
+    return staged

@@ -9,14 +9,20 @@ import typer
 
 from exlb_fab import __version__
 from exlb_fab.cli import lab
-from exlb_fab.cli.common import Common, run, with_common
+from exlb_fab.cli.common import Changing, Common, run, with_common
+from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
 from exlb_fab.commands.deploy import DeployOptions, deploy
+from exlb_fab.commands.diff import diff
 from exlb_fab.commands.execute import ExecOptions, execute
+from exlb_fab.commands.history import HistoryOptions, history
 from exlb_fab.commands.install import InstallOptions, install
+from exlb_fab.commands.lock import LockOptions, lock_status
 from exlb_fab.commands.push_config import PushOptions, push_config
+from exlb_fab.commands.recover import recover
 from exlb_fab.commands.render import RenderOptions, render
 from exlb_fab.commands.restart import RestartOptions, restart
+from exlb_fab.commands.rollback import RollbackOptions, rollback
 from exlb_fab.commands.verify import VerifyOptions, verify
 from exlb_fab.environment import example
 from exlb_fab.platforms import KEEPALIVED_UNIT
@@ -34,6 +40,10 @@ app = typer.Typer(
     help="Deploy and operate a highly available entrance to a Kubernetes control plane.",
 )
 app.add_typer(lab.app, name="lab", rich_help_panel=REHEARSE)
+locks = typer.Typer(no_args_is_help=True, help="Look at the locks that sessions hold on the nodes.")
+app.add_typer(locks, name="lock", rich_help_panel=LOOK)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the differences; touch nothing.")]
 
 TemplateDir = Annotated[
     Path | None,
@@ -41,15 +51,9 @@ TemplateDir = Annotated[
         "--template-dir", metavar="DIR", exists=True, file_okay=False, help="Templates that replace exlb's by name."
     ),
 ]
-SkipUnreachable = Annotated[
-    bool, typer.Option("--skip-unreachable", help="Go on without nodes that cannot be reached.")
-]
 ExpectNoApiserver = Annotated[
     bool,
     typer.Option("--expect-no-apiserver", help="Before `kubeadm init`: the entrance stands, no backend lives yet."),
-]
-LockWait = Annotated[
-    int, typer.Option("--lock-wait", min=0, metavar="SECONDS", help="How long to wait for another package manager.")
 ]
 
 
@@ -80,6 +84,7 @@ def main(
 def deploy_command(
     ctx: typer.Context,
     common: Common,
+    changing: Changing,
     template_dir: TemplateDir = None,
     expect_no_apiserver: ExpectNoApiserver = False,
 ) -> None:
@@ -88,8 +93,8 @@ def deploy_command(
     Example: exlb deploy
     """
     options = DeployOptions(
-        InstallOptions(common.globs, common.timeout),
-        PushOptions(common.globs, templates=template_dir),
+        InstallOptions(**changing.options(common), limit_seconds=common.timeout),
+        PushOptions(**changing.options(common), templates=template_dir),
         VerifyOptions(common.globs, expect_no_apiserver, template_dir),
     )
     run(ctx, common, lambda cluster, fleet: deploy(cluster, options, fleet))
@@ -97,12 +102,30 @@ def deploy_command(
 
 @app.command("install", rich_help_panel=CHANGE)
 @with_common
-def install_command(ctx: typer.Context, common: Common, lock_wait: LockWait = 120) -> None:
+def install_command(
+    ctx: typer.Context,
+    common: Common,
+    changing: Changing,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Bring the packages to their newest versions, one node at a time.")
+    ] = False,
+    package_lock_wait: Annotated[
+        int,
+        typer.Option(
+            "--package-lock-wait", min=0, metavar="SECONDS", help="How long to wait for another package manager."
+        ),
+    ] = 120,
+) -> None:
     """Install the proxy, keepalived and their tools by each node's own package manager.
 
     Example: exlb install --nodes 'lb*'
     """
-    options = InstallOptions(common.globs, common.timeout, lock_wait)
+    options = InstallOptions(
+        **changing.options(common),
+        limit_seconds=common.timeout,
+        package_lock_seconds=package_lock_wait,
+        upgrade=upgrade,
+    )
     run(ctx, common, lambda cluster, fleet: install(cluster, options, fleet))
 
 
@@ -111,20 +134,27 @@ def install_command(ctx: typer.Context, common: Common, lock_wait: LockWait = 12
 def push_config_command(
     ctx: typer.Context,
     common: Common,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and the differences; touch nothing.")
-    ] = False,
+    changing: Changing,
+    dry_run: DryRun = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="With --dry-run: exit 6 when changes are pending.")
     ] = False,
-    skip_unreachable: SkipUnreachable = False,
+    unvalidated: Annotated[
+        bool, typer.Option("--unvalidated", help="Push also where keepalived is too old to validate (below 2.0.4).")
+    ] = False,
     template_dir: TemplateDir = None,
 ) -> None:
     """Render, validate on every node and push the configuration, backups first.
 
     Example: exlb push-config --dry-run
     """
-    options = PushOptions(common.globs, dry_run, exit_code, skip_unreachable, template_dir)
+    options = PushOptions(
+        **changing.options(common),
+        dry_run=dry_run,
+        pending_exit_code=exit_code,
+        templates=template_dir,
+        unvalidated=unvalidated,
+    )
     run(ctx, common, lambda cluster, fleet: push_config(cluster, options, fleet))
 
 
@@ -133,15 +163,84 @@ def push_config_command(
 def restart_command(
     ctx: typer.Context,
     common: Common,
+    changing: Changing,
     unit: Annotated[str | None, typer.Argument(help=f"{UNITS}; both without.", metavar="[UNIT]")] = None,
-    skip_unreachable: SkipUnreachable = False,
 ) -> None:
     """Restart units one node at a time, the holder of the VIP last.
 
     Example: exlb restart keepalived
     """
-    options = RestartOptions(unit, common.globs, skip_unreachable)
+    options = RestartOptions(**changing.options(common), unit=unit)
     run(ctx, common, lambda cluster, fleet: restart(cluster, options, fleet))
+
+
+@app.command("rollback", rich_help_panel=CHANGE)
+@with_common
+def rollback_command(
+    ctx: typer.Context,
+    common: Common,
+    changing: Changing,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", min=0, metavar="N", help="The generation to go back to; 0 is what was there before exlb."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Bring the nodes back to an earlier generation, with the order and the gates of a push.
+
+    Example: exlb rollback --to 7
+    """
+    options = RollbackOptions(**changing.options(common), to=to, dry_run=dry_run)
+    run(ctx, common, lambda cluster, fleet: rollback(cluster, options, fleet))
+
+
+@app.command("recover", rich_help_panel=CHANGE)
+@with_common
+def recover_command(ctx: typer.Context, common: Common, changing: Changing) -> None:
+    """Bring nodes on which a change was interrupted back to one complete generation.
+
+    Example: exlb recover
+    """
+    options = ChangeOptions(**changing.options(common))
+    run(ctx, common, lambda cluster, fleet: recover(cluster, options, fleet))
+
+
+@app.command("history", rich_help_panel=LOOK)
+@with_common
+def history_command(ctx: typer.Context, common: Common) -> None:
+    """Show the generations that every node keeps: what changed, when, and who did it.
+
+    Example: exlb history --nodes lb1
+    """
+    options = HistoryOptions(common.globs)
+    run(ctx, common, lambda cluster, fleet: history(cluster, options, fleet))
+
+
+@app.command("diff", rich_help_panel=LOOK)
+@with_common
+def diff_command(
+    ctx: typer.Context,
+    common: Common,
+    changing: Changing,
+    template_dir: TemplateDir = None,
+) -> None:
+    """Show how the active files differ from what would be pushed; exit 6 where they do.
+
+    Example: exlb diff --nodes lb1
+    """
+    options = PushOptions(**changing.options(common), dry_run=True, templates=template_dir)
+    run(ctx, common, lambda cluster, fleet: diff(cluster, options, fleet))
+
+
+@locks.command("status")
+@with_common
+def lock_status_command(ctx: typer.Context, common: Common) -> None:
+    """Show who changes which node right now.
+
+    Example: exlb lock status
+    """
+    options = LockOptions(common.globs)
+    run(ctx, common, lambda cluster, fleet: lock_status(cluster, options, fleet))
 
 
 @app.command("verify", rich_help_panel=LOOK)

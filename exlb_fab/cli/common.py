@@ -64,6 +64,33 @@ class Common:
         return tuple(glob for each in self.nodes or () for glob in each.split(",") if glob)
 
 
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """The flags of every command that changes nodes with the order and the gates of a push."""
+
+    skip_unreachable: Annotated[
+        bool, typer.Option("--skip-unreachable", help="Go on without nodes that cannot be reached.")
+    ] = False
+    lock_wait: Annotated[
+        int, typer.Option("--lock-wait", min=0, metavar="SECONDS", help="How long to wait for another session's lock.")
+    ] = 0
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking, whatever it costs.")] = False
+    on_failure: Annotated[
+        Literal["stop", "rollback-all"],
+        typer.Option("--on-failure", help="Whether nodes that are done stay so, or go back as well."),
+    ] = "stop"
+
+    def options(self, common: Common) -> dict[str, Any]:
+        """Return them as the commands' options have them."""
+        return {
+            "nodes": common.globs,
+            "skip_unreachable": self.skip_unreachable,
+            "lock_wait_seconds": self.lock_wait,
+            "yes": self.yes,
+            "on_failure": self.on_failure,
+        }
+
+
 class Connector(Protocol):
     """Opens connections for one run; the tests hand in another than SSH."""
 
@@ -71,14 +98,22 @@ class Connector(Protocol):
 
 
 def with_common(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the common flags behind its own; it gets them as one `common`, and the Typer context first."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("ctx", "common")]
-    shared = inspect.signature(Common, eval_str=True).parameters.values()
+    """Give a command the common flags behind its own; it gets them as one `common`, and the Typer context first.
+
+    One that takes a `changing` gets the flags of a change as well.
+    """
+    named = inspect.signature(command, eval_str=True).parameters
+    groups = {name: kind for name, kind in (("changing", Changing), ("common", Common)) if name in named}
+    own = [parameter for name, parameter in named.items() if name not in ("ctx", *groups)]
+    shared = [each for kind in groups.values() for each in inspect.signature(kind, eval_str=True).parameters.values()]
 
     @wraps(command)
     def wrapper(ctx: typer.Context, **values: Any) -> None:
-        common = Common(**{field.name: values.pop(field.name) for field in fields(Common)})
-        command(ctx, common, **values)
+        grouped = {
+            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(ctx, **grouped, **values)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
@@ -107,7 +142,7 @@ def _run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Re
     stop = threading.Event()
     with Interrupt(stop, screen.emit):
         try:
-            with Fleet(connect, screen.emit, stop, common.parallel) as fleet:
+            with Fleet(connect, screen.emit, stop, common.parallel, _confirm if sys.stdin.isatty() else None) as fleet:
                 report = work(cluster, fleet)
         finally:
             close()
@@ -160,6 +195,10 @@ def _over_ssh(cluster: Cluster, common: Common, emit: Emit) -> tuple[Connect, Ca
         emit(Event("detail", f"traffic: {made.traffic}"))
 
     return made, close
+
+
+def _confirm(question: str) -> bool:
+    return typer.confirm(question, err=True)
 
 
 def _ask(prompt: str) -> str:

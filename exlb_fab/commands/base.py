@@ -20,7 +20,7 @@ from exlb_fab.errors import (
 )
 from exlb_fab.rollout import NodeResult
 
-Result = Literal["unchanged", "pending", "changed", "failed", "unreachable", "not started"]
+Result = Literal["unchanged", "pending", "changed", "restored", "failed", "unreachable", "not started"]
 
 
 class Report(BaseModel):
@@ -74,7 +74,7 @@ def exit_code_of(results: Collection[Result]) -> int:
         return EXIT_FAILED
     if "unreachable" in results:
         return EXIT_UNREACHABLE
-    return EXIT_FAILED if "not started" in results else EXIT_OK
+    return EXIT_FAILED if {"not started", "restored"} & set(results) else EXIT_OK
 
 
 def select(cluster: Cluster, patterns: Sequence[str]) -> tuple[Node, ...]:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from exlb_fab import facts
+from exlb_fab import facts, planning, rollout
+from exlb_fab import node as programs
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, row, select
+from exlb_fab.commands.changing import ChangeOptions, change
 from exlb_fab.errors import ExlbError, RemoteError
 from exlb_fab.events import Event
-from exlb_fab.facts import Facts
+from exlb_fab.facts import Facts, Survey
 from exlb_fab.fleet import Fleet
-from exlb_fab.node import program
-from exlb_fab.platforms import KEEPALIVED_UNIT, PLATFORMS
+from exlb_fab.locking import Lock
+from exlb_fab.planning import Plan, PlanError, Upgrade
+from exlb_fab.platforms import KEEPALIVED_PACKAGE, KEEPALIVED_UNIT, PLATFORMS
 from exlb_fab.proxies import PROXIES, Proxy
 from exlb_fab.remote import Remote
-
-LAST_LINES = 15
+from exlb_fab.rollout import Task
 
 
 @dataclass(frozen=True, slots=True)
-class InstallOptions:
-    """`lock_seconds` is how long to wait for another package manager, `limit_seconds` how long one may run."""
+class InstallOptions(ChangeOptions):
+    """`package_lock_seconds` is how long to wait for another package manager, `limit_seconds` how long one may run."""
 
-    nodes: tuple[str, ...] = ()
     limit_seconds: float = 600
-    lock_seconds: int = 120
+    package_lock_seconds: int = 120
+    upgrade: bool = False
 
 
 class InstallReport(Report):
@@ -42,8 +45,11 @@ class InstallReport(Report):
 def install(cluster: Cluster, options: InstallOptions, fleet: Fleet) -> InstallReport:
     """Install the proxy, keepalived and the tools that exlb asks with; enable the units at boot.
 
-    Where all is there, no package manager is run.
+    Where all is there, no package manager is run. With `upgrade`, the packages are brought to their newest versions,
+    one node at a time as in a push, because their scripts restart services.
     """
+    if options.upgrade:
+        return _upgrade(cluster, options, fleet)
     proxy = PROXIES[cluster.proxy]
     chosen = select(cluster, options.nodes)
     survey = fleet.survey(chosen, proxy, lambda _: facts.installation_questions(proxy))
@@ -57,12 +63,13 @@ def install(cluster: Cluster, options: InstallOptions, fleet: Fleet) -> InstallR
     rows |= {node: row(node, "unchanged", "installed already") for node, need in work.items() if not need}
     needs = {node: need for node, need in work.items() if need}
 
-    def carry_out(node: Node, remote: Remote) -> NodeRow:
-        return _install(node, remote, needs[node], options, fleet)
-
-    done = fleet.each(needs, carry_out)
-    rows |= done.values
-    rows |= {node: failure(node, error) for node, error in done.errors.items()}
+    if needs:
+        with Lock(needs, fleet, "install", options.lock_wait_seconds) as lock:
+            done = fleet.each(
+                needs, lambda node, remote: _install(node, remote, needs[node], options, fleet, lock, proxy)
+            )
+        rows |= done.values
+        rows |= {node: failure(node, error) for node, error in done.errors.items()}
     return InstallReport(nodes=tuple(rows[node] for node in chosen))
 
 
@@ -100,19 +107,59 @@ def lacking(node: Node, found: Facts, proxy: Proxy) -> Needs:
     return Needs(system.platform.manager, packages, units)
 
 
-def _install(node: Node, remote: Remote, needs: Needs, options: InstallOptions, fleet: Fleet) -> NodeRow:
+def _upgrade(cluster: Cluster, options: InstallOptions, fleet: Fleet) -> InstallReport:
+    proxy = PROXIES[cluster.proxy]
+    packages = (*proxy.packages, KEEPALIVED_PACKAGE)
+    before: dict[Node, Mapping[str, str]] = {}
+
+    def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
+        upgrades = {}
+        for node in nodes:
+            found = survey.facts[node]
+            if need := lacking(node, found, proxy).packages:
+                raise PlanError(f"{node}: not installed: {', '.join(need)}", hint="exlb install")
+            assert found.system is not None
+            assert found.system.platform is not None
+            before[node] = found.packages
+            upgrades[node] = Upgrade(found.system.platform.manager, packages)
+        return planning.announced(planning.upgrade(cluster, upgrades, survey), cluster, {}, survey)
+
+    changed = change(cluster, options, fleet, Task("install --upgrade"), plan_for)
+    after = fleet.look(before, proxy, lambda _: [" ".join(("packages", *packages))]).facts
+    rows = {each.node: each for each in changed.rows}
+    for node in before:
+        if rows[node.name].result == "changed" and node in after:
+            rows[node.name] = _upgraded(rows[node.name], before[node], after[node].packages)
+    return InstallReport(nodes=tuple(rows.values()))
+
+
+def _upgraded(row: NodeRow, before: Mapping[str, str], after: Mapping[str, str]) -> NodeRow:
+    """Return the row of a node with what the upgrade brought."""
+    newer = [
+        f"{name} {before.get(name)} -> {version}" for name, version in after.items() if before.get(name) != version
+    ]
+    if newer:
+        return row.model_copy(update={"detail": ", ".join(newer)})
+    versions = ", ".join(f"{name} {version}" for name, version in after.items())
+    return row.model_copy(update={"result": "unchanged", "detail": f"newest already: {versions}"})
+
+
+def _install(
+    node: Node, remote: Remote, needs: Needs, options: InstallOptions, fleet: Fleet, lock: Lock, proxy: Proxy
+) -> NodeRow:
     began = time.monotonic()
     fleet.emit(Event("step", str(needs), node.name))
-    args = (needs.manager, str(options.lock_seconds), ",".join(needs.units), *needs.packages)
-    done = remote.run(program("install.sh"), args, limit_seconds=options.limit_seconds)
+    args = (needs.manager, str(options.package_lock_seconds), ",".join(needs.units), *needs.packages)
+    done = rollout.launch(remote, programs.install(), lock, args, limit_seconds=options.limit_seconds)
     if done.status != 0:
-        raise _failed(node, needs, done.said)
+        raise _failed(node, needs, rollout.masked(done.said, proxy))
     fleet.emit(Event("done", "installed", node.name))
     return row(node, "changed", str(needs), time.monotonic() - began)
 
 
 def _failed(node: Node, needs: Needs, said: str) -> RemoteError:
-    last = "\n".join(said.splitlines()[-LAST_LINES:])
     what = needs.manager if needs.packages else "systemctl enable"
     look = f"{needs.manager} check" if needs.packages else f"systemctl status {' '.join(needs.units)}"
-    return RemoteError(f"{node}: {what} failed:\n{last}", hint=f"exlb exec --sudo --nodes {node} -- {look}")
+    return RemoteError(
+        f"{node}: {what} failed:\n{rollout.last_lines(said)}", hint=f"exlb exec --sudo --nodes {node} -- {look}"
+    )

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from exlb_fab import facts, planning, rendering, rollout
+from exlb_fab import planning, rendering
 from exlb_fab.cluster import Cluster, Node
-from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, refuse_unreachable, rolled, select
+from exlb_fab.commands.base import NodeRow, Report, exit_code_of, refuse_unreachable, select
+from exlb_fab.commands.changing import ChangeOptions, change
 from exlb_fab.errors import EXIT_OK, EXIT_PENDING
 from exlb_fab.events import Event
+from exlb_fab.facts import Survey
 from exlb_fab.fleet import Fleet
-from exlb_fab.planning import Change, Plan
+from exlb_fab.planning import Change, Desired, Plan
 from exlb_fab.platforms import KEEPALIVED_PATH
-from exlb_fab.proxies import PROXIES
-from exlb_fab.rollout import NodeResult
+from exlb_fab.rollout import Task
 
 
 @dataclass(frozen=True, slots=True)
-class PushOptions:
+class PushOptions(ChangeOptions):
     """What the command line of push-config says."""
 
-    nodes: tuple[str, ...] = ()
     dry_run: bool = False
     pending_exit_code: bool = False
-    skip_unreachable: bool = False
     templates: Path | None = None
+    unvalidated: bool = False
 
 
 class FileDiff(BaseModel):
@@ -49,6 +49,7 @@ class PushReport(Report):
     dry_run: bool
     pending_exit_code: bool
     diffs: tuple[FileDiff, ...]
+    notices: tuple[str, ...]
     nodes: tuple[NodeRow, ...]
 
     @property
@@ -65,61 +66,63 @@ class PushReport(Report):
 
 def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushReport:
     """Render, compare, show, validate on every node, and roll out: backups first, the holder last."""
-    proxy = PROXIES[cluster.proxy]
-    chosen = select(cluster, options.nodes)
     templates = rendering.Templates(options.templates)
-    desired = {node: rendering.render(cluster, node, templates) for node in chosen}
-    survey = fleet.survey(cluster.nodes, proxy, lambda _: facts.configuration_questions(proxy))
-    missing = {node: error for node, error in survey.errors.items() if node in chosen}
-    if not options.skip_unreachable:
-        refuse_unreachable(missing.values())
-    reachable = {node: files for node, files in desired.items() if node not in missing}
-    plan = planning.plan(cluster, reachable, survey)
-    active = _active_texts(plan, fleet)
-    keepalived = {node: texts[KEEPALIVED_PATH] for node, texts in active.items() if KEEPALIVED_PATH in texts}
-    plan = planning.together(plan, cluster, keepalived, survey)
-    diffs = _diffs(plan, active)
-    if plan.notice:
-        fleet.emit(Event("warning", plan.notice))
-    if not options.dry_run:
-        for diff in diffs:
+    desired = {node: Desired(rendering.render(cluster, node, templates)) for node in select(cluster, options.nodes)}
+    active: dict[Node, Mapping[str, str]] = {}
+
+    def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
+        wanted = {node: desired[node] for node in nodes}
+        plan = planning.plan(cluster, wanted, survey, unvalidated=options.unvalidated)
+        active.clear()
+        active.update(active_texts(plan, survey, fleet))
+        return planning.announced(plan, cluster, keepalived_texts(active), survey)
+
+    def show(plan: Plan) -> None:
+        for diff in diffs_of(plan, active):
             fleet.emit(Event("diff", diff.diff or diff.reason, f"{', '.join(diff.nodes)}: {diff.path}"))
-    results = _pending(plan) if options.dry_run else rollout.carry_out(cluster, plan, fleet)
-    rows = {result.node: rolled(result) for result in results}
-    rows |= {node: failure(node, error) for node, error in missing.items()}
+
+    task = Task("push-config", options.on_failure, options.unvalidated)
+    changed = change(cluster, options, fleet, task, plan_for, dry_run=options.dry_run, show=show)
     return PushReport(
         dry_run=options.dry_run,
         pending_exit_code=options.pending_exit_code,
-        diffs=diffs,
-        nodes=tuple(rows[node] for node in chosen),
+        diffs=diffs_of(changed.plan, active),
+        notices=changed.plan.notices,
+        nodes=changed.rows,
     )
 
 
-def _pending(plan: Plan) -> tuple[NodeResult, ...]:
-    """Return what a roll-out of this plan would begin with: the dry run is the same plan, told and not done."""
-    return tuple(
-        NodeResult(each.node, "unchanged" if each.empty else "pending", each.summary(), 0.0) for each in plan.nodes
-    )
+def active_texts(plan: Plan, survey: Survey, fleet: Fleet) -> dict[Node, Mapping[str, str]]:
+    """Fetch the texts of files whose content changes: one more exec, on those nodes only.
 
-
-def _active_texts(plan: Plan, fleet: Fleet) -> dict[Node, Mapping[str, str]]:
-    """Fetch the texts of files whose content changes: one more exec, on those nodes only."""
+    Where keepalived starts somewhere, also the keepalived.conf files of those who have to send to it. Raises the error
+    of a node that is lost meanwhile: without its files nobody knows what the change is.
+    """
     reads = {
-        each.node: [f"read {change.file.path}" for change in each.changes if change.reason == "content"]
-        for each in plan.nodes
+        each.node: [f"read {one.file.path}" for one in each.changes if not one.found.absent] for each in plan.nodes
     }
+    if any(each.keepalived.action == "start" for each in plan.nodes):
+        reads |= {node: [f"read {KEEPALIVED_PATH}"] for node in planning.outside(plan, survey)}
     asked = {node: questions for node, questions in reads.items() if questions}
     if not asked:
         return {}
-    return {n: found.texts for n, found in fleet.survey(asked, plan.proxy, lambda node: asked[node]).facts.items()}
+    found = fleet.survey(asked, plan.proxy, lambda node: asked[node])
+    refuse_unreachable(found.errors.values())
+    return {node: each.texts for node, each in found.facts.items()}
 
 
-def _diffs(plan: Plan, active: Mapping[Node, Mapping[str, str]]) -> tuple[FileDiff, ...]:
+def keepalived_texts(active: Mapping[Node, Mapping[str, str]]) -> dict[Node, str]:
+    """Return the active keepalived.conf of the nodes of which it was fetched."""
+    return {node: texts[KEEPALIVED_PATH] for node, texts in active.items() if KEEPALIVED_PATH in texts}
+
+
+def diffs_of(plan: Plan, active: Mapping[Node, Mapping[str, str]]) -> tuple[FileDiff, ...]:
+    """Return how the files change, each difference once for all nodes that have it."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for each in plan.nodes:
-        for change in each.changes:
-            text = active.get(each.node, {}).get(change.file.path, "")
-            alike.setdefault((change.file.path, change.reason, _diff(change, text)), []).append(each.node.name)
+        for one in each.changes:
+            text = active.get(each.node, {}).get(one.file.path, "")
+            alike.setdefault((one.file.path, one.reason, _diff(one, text)), []).append(each.node.name)
     return tuple(
         FileDiff(nodes=tuple(nodes), path=path, reason=reason, diff=diff)
         for (path, reason, diff), nodes in alike.items()
@@ -130,6 +133,7 @@ def _diff(change: Change, old: str) -> str:
     file = change.file
     if change.reason == "mode or owner":
         return ""
-    names = ("nothing" if change.found.absent else "active", "rendered")
-    lines = difflib.unified_diff(old.splitlines(), file.text.splitlines(), *names, lineterm="", n=2)
+    new = "" if change.reason == "to be removed" else file.text
+    names = ("nothing" if change.found.absent else "active", "nothing" if change.reason == "to be removed" else "new")
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2)
     return file.mask("\n".join(lines))

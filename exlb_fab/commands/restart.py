@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exlb_fab import planning, rollout
-from exlb_fab.cluster import Cluster
-from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, refuse_unreachable, rolled, select
+from exlb_fab import planning
+from exlb_fab.cluster import Cluster, Node
+from exlb_fab.commands.base import NodeRow, Report, exit_code_of
+from exlb_fab.commands.changing import ChangeOptions, change
 from exlb_fab.errors import UsageError
-from exlb_fab.facts import configuration_questions
+from exlb_fab.facts import Survey
 from exlb_fab.fleet import Fleet
-from exlb_fab.platforms import KEEPALIVED_UNIT
+from exlb_fab.planning import Plan
+from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
+from exlb_fab.rollout import Task
 
 
 @dataclass(frozen=True, slots=True)
-class RestartOptions:
+class RestartOptions(ChangeOptions):
     """`unit` is a unit's name, None for all of them."""
 
     unit: str | None = None
-    nodes: tuple[str, ...] = ()
-    skip_unreachable: bool = False
 
 
 class RestartReport(Report):
@@ -39,14 +41,14 @@ def restart(cluster: Cluster, options: RestartOptions, fleet: Fleet) -> RestartR
     units = (proxy.unit, KEEPALIVED_UNIT)
     if options.unit is not None and options.unit not in units:
         raise UsageError(f"restart {options.unit}: no such unit", hint=f"exlb restart {' | '.join(units)}")
-    chosen = select(cluster, options.nodes)
-    survey = fleet.survey(cluster.nodes, proxy, lambda _: configuration_questions(proxy))
-    missing = {node: error for node, error in survey.errors.items() if node in chosen}
-    if not options.skip_unreachable:
-        refuse_unreachable(missing.values())
-    reachable = [node for node in chosen if node not in missing]
-    plan = planning.restart(cluster, reachable, units if options.unit is None else (options.unit,), survey)
-    results = rollout.carry_out(cluster, plan, fleet)
-    rows = {result.node: rolled(result) for result in results}
-    rows |= {node: failure(node, error) for node, error in missing.items()}
-    return RestartReport(nodes=tuple(rows[node] for node in chosen))
+    chosen = units if options.unit is None else (options.unit,)
+
+    def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
+        plan = planning.restart(cluster, nodes, chosen, survey)
+        read = fleet.survey(nodes, proxy, lambda _: [f"read {KEEPALIVED_PATH}"]) if KEEPALIVED_UNIT in chosen else None
+        found = read.facts if read else {}
+        texts = {node: each.texts[KEEPALIVED_PATH] for node, each in found.items() if each.texts}
+        return planning.announced(plan, cluster, texts, survey)
+
+    changed = change(cluster, options, fleet, Task(f"restart {' '.join(chosen)}"), plan_for)
+    return RestartReport(nodes=changed.rows)

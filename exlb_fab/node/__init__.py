@@ -1,4 +1,4 @@
-"""The POSIX shell programs that run on nodes, as files; this module only loads them."""
+"""The POSIX shell programs that run on nodes, as files; this module only loads them and puts them together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,31 @@ from importlib import resources
 
 @cache
 def program(*names: str) -> str:
-    """Return the text of node programs, one after the other: the functions of a proxy, then what uses them."""
+    """Return the text of node programs, one after the other: functions first, then what uses them."""
     folder = resources.files(__name__)
     return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+
+
+def probe(proxy: str) -> str:
+    """Return the program that answers questions; `proxy` is the file with a proxy's functions."""
+    return program("session.sh", "generations.sh", proxy, "probe.sh")
+
+
+def apply(proxy: str) -> str:
+    """Return the program that changes a node's configuration."""
+    return program("session.sh", "generations.sh", proxy, "apply.sh")
+
+
+def install() -> str:
+    """Return the program that installs packages."""
+    return program("install.sh")
+
+
+def lock() -> str:
+    """Return the program that holds a node for a session."""
+    return program("session.sh", "lock.sh")
+
+
+def launch() -> str:
+    """Return the program that runs another one so that it ends whatever happens to the session."""
+    return program("session.sh", "launch.sh")

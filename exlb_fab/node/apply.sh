@@ -1,31 +1,36 @@
 #!/bin/sh
-# The one program that changes the configuration of a node.
+# The one program that changes the configuration of a node. What it begins, it ends: with all new bytes or all old ones.
 #
-#   stage                                 read files from stdin into a directory of root's, and validate them there
-#   activate PROXY KEEPALIVED LIMIT       make the staged files the active ones; PROXY and KEEPALIVED say what the
-#                                         units need (none, reload, start, restart), LIMIT is the gate's, in seconds
-#   units PROXY KEEPALIVED LIMIT          the same for the units alone, where no file changes
-#   discard                               forget what is staged
+#   stage TOKEN [unvalidated]             read a generation from stdin, and validate it where it cannot harm; with
+#                                         "unvalidated" without keepalived's own verdict, which an old one cannot give
+#   prepare TOKEN NUMBER                  the same from a generation that the node keeps
+#   activate NUMBER FOUND PROXY KEEPALIVED LIMIT URL
+#                                         make what is staged the generation NUMBER and the active one. FOUND is the
+#                                         number for what exlb did not write, if the active files are such. PROXY and
+#                                         KEEPALIVED say what the units need (none, reload, start, restart, stop), LIMIT
+#                                         is the gate's, in seconds, URL is asked through the node's own port
+#   units PROXY KEEPALIVED LIMIT URL      the same for the units alone, where no file changes
+#   recover LIMIT URL                     take an unfinished change back; one that was complete is ended
+#   discard TOKEN                         forget what is staged
 #
-# stdin of stage, per file: a line "KIND MODE LINES PATH", then that many lines of content.
-# Prints "step NAME" as it goes; ends with "exlb-apply: done" or "exlb-apply: failed STEP".
-# Sent after the functions of one proxy (haproxy.sh), which set:
-# shellcheck disable=SC2154 # proxy_unit and proxy_path
-set -u
-umask 077
-LC_ALL=C
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL PATH
+# stdin of stage: "meta NAME VALUE", "bind ADDRESS PORT", and per file "file KIND MODE UID:GID LINES PATH" with that many
+# lines of content behind it.
+# Prints "step NAME" as it goes; ends with "exlb-apply: done" or "exlb-apply: failed STEP", after which nothing is half
+# done, or with neither: then recover has work to do.
+# Sent after session.sh, generations.sh and the functions of one proxy, which set:
+# shellcheck disable=SC2154 # run, state, generations, staging, proxy_unit, proxy_path
 
 # Whoever started this may be gone: the change is ended all the same, and nobody listening is no failure.
 trap '' HUP INT PIPE
 
-state=/var/lib/exlb
-staging=$state/staging
+kept=10
+keepalived_path=/etc/keepalived/keepalived.conf
+mounts=/proc/self/mountinfo
+processes=/proc
 step=start
 
-# run STEP COMMAND...: name the step, then do it.
-run() {
+# run_step STEP COMMAND...: name the step, then do it.
+run_step() {
 	step=$1
 	echo "step $step"
 	shift
@@ -43,103 +48,299 @@ finish() {
 	exit 0
 }
 
-# each FUNCTION: call it with NUMBER KIND MODE PATH for every staged file, in order; stop at the first that fails.
+# each DIRECTORY FUNCTION: call it with K KIND MODE OWNER SHA256 PATH for every file of a manifest; stop at a failure.
 each() {
-	while read -r number kind mode path; do
-		"$1" "$number" "$kind" "$mode" "$path" </dev/null || return 1
-	done <"$staging/manifest"
+	while read -r key kind mode owner sum path; do
+		"$2" "$key" "$kind" "$mode" "$owner" "$sum" "$path" </dev/null || return 1
+	done <"$1/manifest"
+}
+
+# Staging: nothing in here is active. A redirection of `:` that fails would end the shell: hence touch.
+
+empty_staging() {
+	rm -rf "$staging" && mkdir -p "$generations" "$staging/files" && chmod 0700 "$state" "$generations" "$staging" &&
+		touch "$staging/manifest" "$staging/meta" "$staging/binds"
 }
 
 receive() {
-	rm -rf "$staging" && mkdir -p "$state" "$staging" && chmod 0700 "$state" "$staging" || return
-	: >"$staging/manifest"
-	number=0
-	while read -r kind mode lines path; do
-		number=$((number + 1))
-		while [ "$lines" -gt 0 ]; do
-			IFS= read -r line || return
-			printf '%s\n' "$line" || return
-			lines=$((lines - 1))
-		done >"$staging/$number" || return
-		printf '%s %s %s %s\n' "$number" "$kind" "$mode" "$path" >>"$staging/manifest" || return
+	empty_staging || return
+	count=0
+	while read -r what rest; do
+		case $what in
+		meta) printf '%s=%s\n' "${rest%% *}" "${rest#* }" >>"$staging/meta" ;;
+		bind) printf '%s\n' "$rest" >>"$staging/binds" ;;
+		file)
+			count=$((count + 1))
+			# shellcheck disable=SC2086 # five words, and no sign that the shell would expand
+			receive_file "$count" $rest || return
+			;;
+		*) return 1 ;;
+		esac || return
 	done
-	[ "$number" -gt 0 ]
+	[ "$count" -gt 0 ]
+}
+
+# receive_file K KIND MODE UID:GID LINES PATH
+receive_file() {
+	[ $# -eq 6 ] || return
+	lines=$5
+	while [ "$lines" -gt 0 ]; do
+		IFS= read -r line && printf '%s\n' "$line" || return
+		lines=$((lines - 1))
+	done >"$staging/files/$1" || return
+	sum=$(sha256sum <"$staging/files/$1") || return
+	printf '%s %s %s %s %s %s\n' "$1" "$2" "$3" "$4" "${sum%% *}" "$6" >>"$staging/manifest"
+}
+
+# copy_generation NUMBER: its meta is that of who takes the node back to it.
+copy_generation() {
+	if ! is_kept "$1" || [ ! -e "$generations/$1/manifest" ]; then echo "generation $1 is not kept here" && return 1; fi
+	empty_staging && cp -R "$generations/$1/." "$staging/" &&
+		sed -n '/^\(who\|from\|what\)=/p' "$run/holder" >"$staging/meta"
 }
 
 # A rename can take the place of a regular file only: through a link it would replace the link, on a mount it fails.
 check_target() {
-	if [ -L "$4" ]; then echo "$4 is a symbolic link to $(readlink "$4"): exlb replaces regular files only" && return 1; fi
-	if [ -e "$4" ] && [ ! -f "$4" ]; then echo "$4 is not a regular file" && return 1; fi
-	if [ ! -d "${4%/*}" ]; then echo "${4%/*} is not there: is the package installed?" && return 1; fi
-	if [ -e "$4" ] && [ "$(stat -c %d "$4")" != "$(stat -c %d "${4%/*}")" ]; then
-		echo "$4 is a mount of its own: it cannot be replaced by a rename" && return 1
+	folder=${6%/*}
+	if [ -L "$6" ]; then echo "$6 is a symbolic link to $(readlink "$6"): exlb replaces regular files only" && return 1; fi
+	if [ -e "$6" ] && [ ! -f "$6" ]; then echo "$6 is not a regular file" && return 1; fi
+	if [ ! -d "$folder" ]; then echo "$folder is not there: is the package installed?" && return 1; fi
+	if awk -v path="$6" '$5 == path { found = 1 } END { exit !found }' "$mounts"; then
+		echo "$6 is a mount of its own: it cannot be replaced by a rename" && return 1
 	fi
+	if [ ! -w "$folder" ]; then echo "$folder cannot be written: is its file system mounted read-only?" && return 1; fi
+}
+
+# keepalived wants a script in place before it takes a file that names it. Its path carries the hash of its content, so
+# that the one in use is never another's.
+write_script() {
+	[ "$2" = script ] && [ "$3" != absent ] || return 0
+	case $6 in
+	*"$(printf '%.12s' "$5")"*) ;;
+	*) echo "$6 does not carry the hash of its content" && return 1 ;;
+	esac
+	rm -f "${6%/*}"/*.exlb-new # of a session that was killed here
+	[ "$(describe "$6")" = "$3 $4 $5" ] || put_file "$staging/files/$1" "$3" "$4" "$6"
+}
+
+# unit_words UNIT: the words of its command line, one per line, with the variables of its environment in their place.
+unit_words() {
+	{
+		systemctl show -p Environment "$1.service" | sed 's/^Environment=//' | xargs -r printf '%s\n'
+		systemctl show -p EnvironmentFiles "$1.service" | sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=.*/\1/p' |
+			while read -r file; do sed -n "s/^\([A-Z0-9_]*\)=[\"']\{0,1\}\([^\"']*\).*/\1=\2/p" "$file" 2>/dev/null; done
+		echo
+		systemctl show -p ExecStart "$1.service" | sed -n 's/.*argv\[\]=\(.*\) ; ignore_errors=.*/\1/p' | head -n 1
+	} | awk '
+		/=/ && !command { at = index($0, "="); value[substr($0, 1, at - 1)] = substr($0, at + 1); next }
+		$0 == "" { command = 1; next }
+		{
+			for (i = 1; i <= NF; i++) {
+				name = $i
+				if (sub(/^\$\{?/, "", name)) { sub(/\}$/, "", name); $i = value[name] }
+			}
+			count = split($0, words, " ")
+			for (i = 1; i <= count; i++) print words[i]
+		}'
 }
 
 validate_keepalived() {
-	# keepalived -t takes a file without any instance for a good one.
-	grep -q '^[[:blank:]]*vrrp_instance' "$1" || { echo "the rendered file has no vrrp_instance" && return 1; }
+	if unit_words keepalived | awk -v own="$keepalived_path" '
+		after { print; after = 0 } $0 == "-f" { after = 1 } sub(/^--use-file=/, "") { print }' |
+		grep -v -x -F "$keepalived_path"; then
+		echo "that, and not $keepalived_path, is what keepalived.service reads" && return 1
+	fi
+	if [ -e "$staging/unvalidated" ]; then return 0; fi
 	keepalived -t -f "$1"
+	said_status=$?
+	# 6 is script security alone: what was found may have run without it, and must not be refused for it.
+	[ "$said_status" -eq 0 ] || { [ "$said_status" -eq 6 ] && [ -e "$staging/units" ]; }
+}
+
+# keepalived -t takes a file without any instance for a good one, and a unit does not start on it.
+check_instance() {
+	grep -q '^[[:blank:]]*vrrp_instance' "$1" || { echo 'the rendered file has no vrrp_instance' && return 1; }
 }
 
 validate() {
+	[ "$3" != absent ] || return 0
 	case $2 in
-	proxy) said=$(proxy_validate "$staging/$1" 2>&1) ;;
-	keepalived) said=$(validate_keepalived "$staging/$1" 2>&1) ;;
+	proxy) said=$(proxy_validate "$staging/files/$1" 2>&1) ;;
+	keepalived) said=$({ [ -e "$staging/units" ] || check_instance "$staging/files/$1"; } &&
+		validate_keepalived "$staging/files/$1" 2>&1) ;;
+	script) ;;
 	*) said="unknown kind of file $2" && false ;;
 	esac || {
-		printf '%s\n' "$said" | sed "s#$staging/$1#$4#g"
+		printf '%s\n' "$said" | sed "s#$staging/files/$1#$6#g"
 		return 1
 	}
 }
 
-keep_old() {
-	if [ -e "$4" ]; then cp -p "$4" "$staging/$1.old"; fi
+# validate_all: the node's own verdict on what is staged; a mark says that it was good.
+validate_all() {
+	rm -f "$staging/valid"
+	each "$staging" write_script && each "$staging" validate && touch "$staging/valid"
 }
 
-# A sibling is on the same file system, so that the rename is one: the old file or the new one, never a part of it.
+# Activating
+
+# check_port ADDRESS PORT: nobody but our proxy listens there. A reload onto a port that somebody has looks like one that
+# went well, and refuses all clients until the proxy has given up.
+check_port() {
+	ss -Hltnp "sport = :$2" | while read -r _ _ _ where _ who; do
+		# What ss shows as [::] takes no IPv4 connections; that which does is "*".
+		case ${where%:*} in "$1" | '*' | 0.0.0.0) ;; '['*) continue ;; *) [ "$1" = 0.0.0.0 ] || continue ;; esac
+		name=$(printf '%s\n' "$who" | sed -n 's/^[^"]*"\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p')
+		pid=${name%% *}
+		name=${name#* }
+		if grep -q -s "/$proxy_unit\.service" "$processes/${pid:-none}/cgroup"; then continue; fi
+		echo "port $2 is taken by ${name:-another process}${pid:+ (process $pid)}" && return 1
+	done
+}
+
+check_ports() {
+	while read -r address port; do check_port "$address" "$port" </dev/null || return; done <"$staging/binds"
+}
+
+# capture: a script is ours alone, by its name.
+capture() {
+	[ "$2" != script ] || return 0
+	described=$(describe "$6") || return
+	if [ "${described%% *}" != absent ]; then cat "$6" >"$found_in/files/$1" || return; fi
+	printf '%s %s %s %s\n' "$1" "$2" "$described" "$6" >>"$found_in/manifest"
+}
+
+# keep_found NUMBER: what is active and is no generation of exlb becomes one, so that nobody's bytes are ever lost.
+keep_found() {
+	now=$(generation)
+	if [ -n "$now" ] && is_active "$generations/$now"; then
+		touch "$generations/$now/was-active"
+		return
+	fi
+	if is_kept "$1"; then echo "the active files have changed since exlb looked, and $1 is kept already" && return 1; fi
+	keep_active "$1" "$staging" && point_to "$1"
+}
+
+# keep_active NUMBER DIRECTORY: the active files of a directory's manifest, with its meta, as a generation.
+keep_active() {
+	found_in=$generations/.found
+	rm -rf "$found_in" && mkdir -p "$found_in/files" && touch "$found_in/manifest" && each "$2" capture || return
+	sed '/^what=/d' "$2/meta" >"$found_in/meta" && echo 'what=found on the node' >>"$found_in/meta" || return
+	for name in "$proxy_unit" keepalived; do
+		echo "$name $(systemctl is-enabled "$name.service" 2>/dev/null) $(systemctl is-active "$name.service")"
+	done >"$found_in/units" || return
+	seal "$found_in" "$1"
+}
+
+# seal DIRECTORY NUMBER: all of it is on the disk before it has its name.
+seal() {
+	from=$1
+	to=$generations/$2
+	set -- "$from"/files/*
+	[ -e "$1" ] || set --
+	sync "$from" "$from"/* "$@" && rm -rf "${to:?}" && mv -T "$from" "$to" && sync "$generations"
+}
+
+# point_to NUMBER: by the rename of a link, so that there is always one.
+point_to() {
+	if [ "$(generation)" != "$1" ]; then
+		ln -sfn "generations/$1" "$state/current.new" && mv -fT "$state/current.new" "$state/current" && sync "$state" || return
+	fi
+	touch "$generations/$1/was-active" && sync "$generations/$1"
+}
+
+record() {
+	if is_kept "$1"; then
+		if [ "$(cat "$generations/$1/manifest")" != "$(cat "$staging/manifest")" ]; then
+			echo "$1 is another generation, which this node keeps" && return 1
+		fi
+	else
+		printf 'previous=%s\n' "$previous" >>"$staging/meta" && rm -f "$staging/valid" && seal "$staging" "$1" || return
+	fi
+	printf '%s %s %s\n' "$1" "$previous" "$2" >"$state/intent.new" && sync "$state/intent.new" &&
+		mv -f "$state/intent.new" "$state/intent" && sync "$state"
+}
+
+# journal RESULT: a line about the change that the intent names.
+journal() {
+	source=$generations/$number/meta
+	if [ -e "$staging/meta" ]; then source=$staging/meta; fi
+	sed -n 's/^\(who\|from\|what\)=//p' "$source" 2>/dev/null | tr '\n' ' ' |
+		{ read -r told; printf '%s %s -> %s %s: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$previous" "$number" "$told" "$1"; } \
+			2>/dev/null >>"$state/journal"
+}
+
+# put_sibling SOURCE MODE UID:GID PATH. On the same file system the rename that follows gives the old file or the new
+# one, never a part of it.
 put_sibling() {
-	cp "$1" "$2.exlb-new" && chmod "$3" "$2.exlb-new" && chown root:root "$2.exlb-new" || return
-	if command -v restorecon >/dev/null; then restorecon "$2.exlb-new" || return; fi
-	sync "$2.exlb-new"
-}
-
-write_new() {
-	put_sibling "$staging/$1" "$4" "$3"
-}
-
-drop_sibling() {
+	cp "$1" "$4.exlb-new" && chmod "$2" "$4.exlb-new" && chown "$3" "$4.exlb-new" &&
+		{ ! command -v restorecon >/dev/null || restorecon "$4.exlb-new"; } && sync "$4.exlb-new" && return
 	rm -f "$4.exlb-new"
+	return 1
+}
+
+# put_file SOURCE MODE UID:GID PATH
+put_file() {
+	put_sibling "$@" && mv -f "$4.exlb-new" "$4" && sync "${4%/*}"
+}
+
+# The old bytes stay beside the new ones under a second name, which costs no space: taking them back cannot fail for the
+# want of it.
+write_new() {
+	[ "$2" != script ] || return 0
+	rm -f "$6.exlb-old" "$6.exlb-new"
+	# What is the same already is not touched: a file newer than its unit says that the unit runs an older one.
+	if [ "$(describe "$6")" = "$3 $4 $5" ]; then return 0; fi
+	if [ -e "$6" ]; then ln "$6" "$6.exlb-old" || return; fi
+	[ "$3" = absent ] || put_sibling "$generations/$number/files/$1" "$3" "$4" "$6"
 }
 
 swap() {
-	mv -f "$4.exlb-new" "$4" && sync "${4%/*}"
+	[ "$2" != script ] || return 0
+	if [ -e "$6.exlb-new" ]; then mv -f "$6.exlb-new" "$6"; elif [ "$3" = absent ]; then rm -f "$6"; fi && sync "${6%/*}"
 }
 
+drop_siblings() {
+	rm -f "$6.exlb-new" "$6.exlb-old"
+}
+
+# put_back, for a file of the generation $target: its bytes, mode and owner, from beside it or from that generation.
 put_back() {
-	if [ -e "$staging/$1.old" ]; then
-		cp -p "$staging/$1.old" "$4.exlb-new" && mv -f "$4.exlb-new" "$4"
+	[ "$2" != script ] || return 0
+	rm -f "$6.exlb-new"
+	if [ "$(describe "$6")" = "$3 $4 $5" ]; then
+		rm -f "$6.exlb-old"
+	elif [ "$3" = absent ]; then
+		rm -f "$6" "$6.exlb-old"
+	elif [ "$(describe "$6.exlb-old")" = "$3 $4 $5" ]; then
+		mv -f "$6.exlb-old" "$6"
 	else
-		rm -f "$4" "$4.exlb-new"
-	fi
+		put_file "$generations/$target/files/$1" "$3" "$4" "$6" && rm -f "$6.exlb-old"
+	fi && sync "${6%/*}"
 }
 
 # change_unit UNIT ACTION
 change_unit() {
 	case $2 in
 	none) return 0 ;;
-	start | restart) systemctl reset-failed "$1.service" 2>/dev/null ;;
-	reload) ;;
+	start | restart | reload) systemctl reset-failed "$1.service" 2>/dev/null ;;
+	stop) ;;
 	*) echo "unknown action $2" && return 1 ;;
 	esac
 	systemctl "$2" "$1.service" 2>&1 && return
-	journalctl -u "$1.service" -n 5 --no-pager -o cat 2>/dev/null
+	journal_end "$1"
 	return 1
+}
+
+journal_end() {
+	journalctl -u "$1.service" -n 5 --no-pager -o cat 2>/dev/null
 }
 
 # remember: what is known of the servers, for the reload that follows.
 remember() {
-	if [ "$2" = proxy ] && [ -e "$staging/$1.old" ]; then proxy_remember "$staging/$1.old" "$staging/$1"; fi
+	if [ -e "$proxy_path.exlb-old" ] && [ -e "$proxy_path.exlb-new" ]; then
+		proxy_remember "$proxy_path.exlb-old" "$proxy_path.exlb-new"
+	fi
 	return 0
 }
 
@@ -147,83 +348,280 @@ uptime_seconds() {
 	cut -d . -f 1 /proc/uptime
 }
 
-# An active unit, an open port and systemctl's exit status prove nothing: the proxy says itself what it runs, and
-# until the first check of a server has ended, its state is a guess.
+# missing BEFORE NOW: the servers that were up, are still configured, and are not up now, although they answer this node.
+# One that does not is down by itself, which is worth a warning.
+missing() {
+	proxy_servers >"$run/servers" || return 0
+	for server in $1; do
+		case " $2 " in *" $server "*) continue ;; esac
+		address=$(sed -n "s#^$server ##p" "$run/servers" | head -n 1)
+		[ -n "$address" ] || continue
+		code=$(curl -q --noproxy '*' -ks -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code}' "https://$address/readyz")
+		case $code in
+		[234]*) echo "$server was up before, and is not now, although $address answers with status $code" ;;
+		*) echo "warning: $server is down: $address does not answer this node well (status ${code:-000})" >&3 ;;
+		esac
+	done
+}
+
+# gate_proxy BEFORE LIMIT URL. An active unit, an open port and systemctl's exit status prove nothing: the proxy says
+# itself what it runs, and until the first check of a server has ended, its state is a guess.
 gate_proxy() {
-	wanted=$(sed -n 's/^ *description exlb-\([0-9a-f]*\)$/\1/p' "$1")
+	wanted=$(sed -n 's/^ *description exlb-\([0-9a-f]*\)$/\1/p' "$proxy_path" 2>/dev/null)
 	until=$(($(uptime_seconds) + $2))
-	until running=$(proxy_digest) && [ "$running" = "$wanted" ] && proxy_settled; do
+	while :; do
+		complaint=$(judge_proxy "$1" "$3" 3>"$run/warnings") && break
 		if [ "$(uptime_seconds)" -ge "$until" ]; then
-			echo "after $2 s $proxy_unit runs ${running:-no configuration of exlb}, it should run $wanted"
-			journalctl -u "$proxy_unit.service" -n 5 --no-pager -o cat 2>/dev/null
+			echo "after $2 s: $complaint"
+			journal_end "$proxy_unit"
 			return 1
 		fi
 		sleep 0.1
 	done
+	cat "$run/warnings"
 	proxy_forget
 }
 
+# judge_proxy BEFORE URL: nothing and 0, or what is wrong.
+judge_proxy() {
+	# What is not exlb's says nothing of itself that we could ask for.
+	if [ -z "$wanted" ]; then
+		systemctl is-active -q "$proxy_unit.service" && [ -z "$(proxy_digest)" ] && return
+		echo "$proxy_unit does not run the configuration that was there" && return 1
+	fi
+	running=$(proxy_digest)
+	if [ "$running" != "$wanted" ]; then
+		echo "$proxy_unit runs ${running:-no configuration of exlb}, it should run $wanted" && return 1
+	fi
+	if ! proxy_settled; then echo "some servers have not been checked yet" && return 1; fi
+	now=$(proxy_up | tr '\n' ' ')
+	absent=$(missing "$1" "${now% }")
+	if [ -n "$absent" ]; then printf '%s\n' "$absent" && return 1; fi
+	if [ -z "${now% }" ]; then
+		if [ -n "$1" ]; then echo "no server is up, and before there were: $1" && return 1; fi
+		return 0
+	fi
+	code=$(curl -q --noproxy '*' -ks -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code}' "$2")
+	case $code in 000 | '') echo "$2 is not answered" && return 1 ;; esac
+}
+
+# keepalived takes a reload on after the signal, and can die of it: one look right behind it would be too early.
 gate_keepalived() {
-	systemctl is-active -q keepalived.service && return
-	echo 'keepalived does not run'
-	journalctl -u keepalived.service -n 5 --no-pager -o cat 2>/dev/null
-	return 1
+	looks=0
+	while [ "$looks" -lt 5 ]; do
+		if ! systemctl is-active -q keepalived.service; then
+			echo 'keepalived does not run' && journal_end keepalived && return 1
+		fi
+		looks=$((looks + 1))
+		sleep 0.2
+	done
 }
 
-stage() {
-	run receive receive || fail 'the files did not arrive whole'
-	run target each check_target || fail
-	run validate each validate || fail
-	finish
+# do_units PROXY KEEPALIVED LIMIT URL BEFORE: each unit, and its gate; `tried` says how far it came.
+do_units() {
+	tried="$1 none"
+	run_step "$1-proxy" change_unit "$proxy_unit" "$1" || return
+	case $1 in none | stop) ;; *) run_step gate-proxy gate_proxy "$5" "$3" "$4" || return ;; esac
+	tried="$1 $2"
+	run_step "$2-keepalived" change_unit keepalived "$2" || return
+	case $2 in none | stop) ;; *) run_step gate-keepalived gate_keepalived || return ;; esac
 }
 
-# again ACTION: what takes a unit back to the old bytes. Starting one that was started on the new ones does nothing.
-again() {
-	if [ "$1" = start ]; then echo restart; else echo "$1"; fi
+# back UNIT ACTION PATH: on the old bytes again, whatever was tried; what did not run before does not run now.
+back() {
+	if [ "$2" = none ]; then return 0; fi
+	if [ "$2" = start ] || [ ! -e "$3" ]; then
+		systemctl stop "$1.service" 2>&1
+		return
+	fi
+	if [ "$2" = reload ] && change_unit "$1" reload; then return 0; fi
+	change_unit "$1" restart
 }
 
-# undo PROXY KEEPALIVED: the old bytes back, the units on them again.
+# undo PROXY KEEPALIVED LIMIT URL BEFORE: the old bytes back, the units on them again.
 undo() {
+	failed=$step
+	target=$previous
 	echo 'step restore'
-	each put_back
-	change_unit "$proxy_unit" "$(again "$1")"
-	change_unit keepalived "$(again "$2")"
+	if ! each "$generations/$target" put_back || ! point_to "$target"; then
+		echo 'the old files cannot be put back; exlb recover tries again'
+		journal "failed $failed, not restored"
+		exit 1
+	fi
+	back "$proxy_unit" "$1" "$proxy_path" || echo "$proxy_unit does not take the old configuration back"
+	case $1 in none | start) ;; *) if [ -e "$proxy_path" ]; then
+		gate_proxy "$5" "$3" "$4" || echo "$proxy_unit does not serve as before"
+	fi ;; esac
+	back keepalived "$2" "$keepalived_path" || echo 'keepalived does not take the old configuration back'
+	end_change "failed $failed, restored"
+	step=$failed
 	fail
 }
 
-# give_up: nothing active was touched yet, and nothing of ours stays beside it.
+# give_up: nothing active was touched yet.
 give_up() {
-	each drop_sibling
-	fail 'the new files cannot be written'
+	end_change "failed $step"
+	fail "$@"
+}
+
+# end_change RESULT: nothing stays beside the active files, and a generation that never was active is none.
+end_change() {
+	journal "$1"
+	if [ -e "$generations/$number/manifest" ]; then each "$generations/$number" drop_siblings; fi
+	is_kept "$number" || rm -rf "${generations:?}/$number"
+	rm -rf "$staging"
+	rm -f "$state/intent" "$state/intent.new" && sync "$state"
+}
+
+# commit: the change is complete from the rename of `current` on; what is left to do then, recover does too.
+commit() {
+	point_to "$number" || return
+	enable_as_found "$number"
+	end_change 'done'
+	prune
+}
+
+# enable_as_found NUMBER: units at boot as they were before exlb, in a generation that it did not write.
+enable_as_found() {
+	[ -e "$generations/$1/units" ] || return
+	while read -r name enabled _; do
+		case $enabled in
+		enabled) systemctl enable -q "$name.service" </dev/null ;;
+		disabled) systemctl disable -q "$name.service" </dev/null ;;
+		esac
+	done <"$generations/$1/units"
+}
+
+# prune: keep the newest few, the active one, and for ever what was there before exlb. What was never active goes.
+prune() {
+	now=$(generation)
+	for each_kept in "$generations"/[0-9]*; do
+		if is_kept "${each_kept##*/}"; then echo "${each_kept##*/}"; else rm -rf "$each_kept"; fi
+	done | sort -rn | tail -n "+$((kept + 1))" | while read -r old; do
+		case $old in 0000 | "$now") continue ;; esac
+		rm -f "$generations/$old/was-active" && rm -rf "${generations:?}/$old" && echo "$old"
+	done | cat "$state/pruned" - 2>/dev/null | sort -rn | head -n 1 >"$state/pruned.new"
+	if [ -s "$state/pruned.new" ]; then mv -f "$state/pruned.new" "$state/pruned"; else rm -f "$state/pruned.new"; fi
+}
+
+# Actions
+
+require_session() {
+	owns "$1" || fail 'this session has lost its lock on the node'
+	if is_changing; then fail 'another change runs on the node'; fi
+}
+
+stage() {
+	require_session "$1"
+	run_step receive receive || fail 'the files did not arrive whole: is the disk of /var full?'
+	if [ "${2-}" = unvalidated ]; then touch "$staging/unvalidated" || fail; fi
+	run_step target each "$staging" check_target || fail
+	run_step validate validate_all || fail
+	finish
+}
+
+prepare() {
+	require_session "$1"
+	run_step receive copy_generation "$2" || fail
+	run_step target each "$staging" check_target || fail
+	run_step validate validate_all || fail
+	finish
 }
 
 activate() {
-	[ -s "$staging/manifest" ] || fail 'nothing is staged'
-	run target each check_target || fail
-	run keep each keep_old || fail 'the active files cannot be kept'
-	run write each write_new || give_up
-	run remember each remember
-	run swap each swap || undo none none
-	run "$1-proxy" change_unit "$proxy_unit" "$1" || undo "$1" none
-	if [ "$1" != none ]; then run gate-proxy gate_proxy "$proxy_path" "$3" || undo "$1" none; fi
-	run "$2-keepalived" change_unit keepalived "$2" || undo "$1" "$2"
-	run gate-keepalived gate_keepalived || undo "$1" "$2"
-	rm -rf "$staging"
+	number=$1
+	if [ -e "$state/intent" ]; then fail 'an earlier change has not ended: exlb recover'; fi
+	[ -e "$staging/valid" ] || fail 'nothing is staged and validated'
+	run_step target each "$staging" check_target || fail
+	run_step validate validate_all || fail
+	run_step ports check_ports || fail
+	run_step snapshot keep_found "$2" || fail 'the active files cannot be kept: is the disk of /var full?'
+	previous=$(generation)
+	run_step record record "$number" "$4" || give_up 'the new generation cannot be kept: is the disk of /var full?'
+	run_step write each "$generations/$number" write_new || give_up 'the new files cannot be written'
+	before=$(proxy_up | tr '\n' ' ')
+	before=${before% }
+	tried='none none'
+	run_step remember remember
+	# shellcheck disable=SC2086 # two words
+	{
+		run_step swap each "$generations/$number" swap &&
+			do_units "$3" "$4" "$5" "$6" "$before" &&
+			run_step commit commit
+	} || undo $tried "$5" "$6" "$before"
 	finish
 }
 
 change_units() {
-	run "$1-proxy" change_unit "$proxy_unit" "$1" || fail
-	if [ "$1" != none ]; then run gate-proxy gate_proxy "$proxy_path" "$3" || fail; fi
-	run "$2-keepalived" change_unit keepalived "$2" || fail
-	if [ "$2" != none ]; then run gate-keepalived gate_keepalived || fail; fi
+	before=$(proxy_up | tr '\n' ' ')
+	do_units "$1" "$2" "$3" "$4" "${before% }" || fail
 	finish
 }
 
-case ${1-} in
-stage) stage ;;
-activate) shift && activate "$@" ;;
-units) shift && change_units "$@" ;;
-discard) rm -rf "$staging" && finish ;;
-*) fail "unknown action ${1-}" ;;
+# as_before UNIT PATH GATE...: a unit whose file may have changed under it runs on what is there now. One that has no
+# file, or did not run before exlb came, does not.
+as_before() {
+	found=$generations/$target/units
+	if [ ! -e "$2" ] || { [ -e "$found" ] && ! grep -q "^$1 .* active$" "$found"; }; then
+		systemctl stop "$1.service" 2>&1
+		return 0
+	fi
+	if systemctl is-active -q "$1.service"; then back "$1" reload "$2"; else change_unit "$1" start; fi || return
+	shift 2
+	"$@"
+}
+
+# is_known: what is there is of the new generation or of the one before; else somebody has edited it since.
+is_known() {
+	grep -q -s -F " $(describe "$6") $6" "$generations/$number/manifest" "$generations/$previous/manifest"
+}
+
+# keep_edited: under a number above all others, since nobody could look before.
+keep_edited() {
+	edited=$(for each_kept in "$generations"/[0-9]*; do echo "${each_kept##*/}"; done |
+		awk '{ last = $0 } END { printf "%04d", last + 1 }')
+	keep_active "$edited" "$generations/$target" && touch "$generations/$edited/was-active"
+}
+
+recover() {
+	[ -e "$state/intent" ] || finish
+	read -r number previous wanted <"$state/intent"
+	target=$previous
+	result='interrupted, taken back'
+	if [ "$(generation)" = "$number" ]; then
+		target=$number
+		result='interrupted, ended'
+	fi
+	if ! each "$generations/$target" is_known; then
+		run_step snapshot keep_edited || fail 'the active files cannot be kept: is the disk of /var full?'
+		result="$result, edited since: kept as $edited"
+	fi
+	run_step restore each "$generations/$target" put_back || fail 'the files cannot be put back'
+	point_to "$target" || fail 'the files are back, and the node cannot keep which generation they are'
+	# Whatever its units say, the node stands on one complete generation: a push can mend the rest.
+	failed=
+	run_step proxy as_before "$proxy_unit" "$proxy_path" gate_proxy '' "$1" "$2" || failed=$step
+	if [ "$target" = "$previous" ] && [ "$wanted" = start ]; then
+		# It stood still, perhaps because the others run what it would not hear: the next push starts it.
+		run_step keepalived change_unit keepalived stop || failed=$step
+	else
+		run_step keepalived as_before keepalived "$keepalived_path" gate_keepalived || failed=$step
+	fi
+	if [ "$target" = "$number" ]; then enable_as_found "$number"; fi
+	end_change "$result"
+	step=${failed:-$step}
+	[ -z "$failed" ] || fail "the files are those of generation $target, but its unit does not run well"
+	finish
+}
+
+action=${1-}
+[ $# -eq 0 ] || shift
+case $action in
+stage) stage "$@" ;;
+prepare) prepare "$@" ;;
+activate) activate "$@" ;;
+units) change_units "$@" ;;
+recover) recover "$@" ;;
+discard) require_session "$1" && rm -rf "$staging" && finish ;;
+*) fail "unknown action $action" ;;
 esac

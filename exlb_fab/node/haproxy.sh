@@ -11,9 +11,20 @@ proxy_version() {
 	haproxy -v
 }
 
-# proxy_validate FILE: the node's own verdict on a configuration.
+# proxy_validate FILE: the node's own verdict on a configuration, with all else that its unit reads beside it.
 proxy_validate() {
-	haproxy -c -f "$1"
+	set -- "$1" "$(unit_words "$proxy_unit" | awk 'after { print; after = 0 } $0 == "-f" { after = 1 }')"
+	if ! printf '%s\n' "$2" | grep -q -x -F "$proxy_path"; then
+		echo "$proxy_unit.service reads ${2:-no file}, not $proxy_path" && return 1
+	fi
+	file=$1
+	others=$2
+	set --
+	for path in $others; do
+		if [ "$path" = "$proxy_path" ]; then path=$file; fi
+		set -- "$@" -f "$path"
+	done
+	haproxy -c "$@"
 }
 
 # proxy_state: which configuration runs and how its servers are.
@@ -26,6 +37,19 @@ proxy_state() {
 proxy_digest() {
 	printf 'show info\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null |
 		sed -n 's/^description: exlb-\([0-9a-f]*\)$/\1/p'
+}
+
+# proxy_servers: "BACKEND/SERVER ADDRESS:PORT" of every server of a running proxy.
+proxy_servers() {
+	printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null |
+		awk '/^[0-9]+ / { print $2 "/" $4, $5 ":" $19 }'
+}
+
+# proxy_up: "BACKEND/SERVER" of those that are up. Only columns in front of any text that could hold a comma are read.
+proxy_up() {
+	printf 'show stat\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null | awk -F , '
+		sub(/^# /, "") { for (i = 1; i <= NF; i++) column[$i] = i; next }
+		$column["type"] == 2 && $column["status"] ~ /^(UP|no check)/ { print $1 "/" $2 }'
 }
 
 # proxy_settled: every server has been checked at least once; "* INI" is a first check that has not ended yet.
@@ -42,8 +66,8 @@ proxy_remember() {
 	proxy_forget
 	checks='^[[:blank:]]*(option[[:blank:]]+(httpchk|ssl-hello-chk|tcp-check)|http-check|tcp-check|default-server)'
 	[ "$(grep -E "$checks" "$1")" = "$(grep -E "$checks" "$2")" ] || return 0
-	state=$(printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) || return 0
-	printf '%s\n' "$state" | awk '
+	known=$(printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) || return 0
+	printf '%s\n' "$known" | awk '
 		function line() { $1 = $1; return $0 }
 		FILENAME == ARGV[1] { if ($1 == "server") old[line()] = 1; next }
 		FILENAME == ARGV[2] { if ($1 == "server" && line() in old) same[$2, $3] = 1; next }

@@ -1,5 +1,6 @@
 #!/bin/sh
 # install.sh MANAGER LIMIT UNIT,UNIT PACKAGE...: install packages and enable units at boot.
+# With MANAGER-upgrade: bring those that are installed to their newest versions.
 #
 # Waits up to LIMIT seconds for another package manager to end. What the manager says goes to stdout.
 set -u
@@ -10,7 +11,9 @@ DEBIAN_FRONTEND=noninteractive
 NEEDRESTART_SUSPEND=1
 export DEBIAN_FRONTEND NEEDRESTART_SUSPEND
 
-manager=$1
+manager=${1%-upgrade}
+verb=install
+case $1 in *-upgrade) verb=upgrade ;; esac
 limit=$2
 units=$3
 shift 3
@@ -45,6 +48,7 @@ if [ $# -eq 0 ]; then manager=none; fi
 case $manager in
 none) ;;
 apt-get)
+	if [ "$verb" = upgrade ]; then set -- --only-upgrade "$@"; fi
 	set -- -y --no-install-recommends -o "DPkg::Lock::Timeout=$limit" \
 		-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install "$@"
 	wait_for_locks /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock
@@ -55,7 +59,7 @@ apt-get)
 	;;
 dnf | yum)
 	wait_for_locks /var/lib/rpm/.rpm.lock /usr/lib/sysimage/rpm/.rpm.lock
-	"$manager" -y install "$@" </dev/null 2>&1 || exit 1
+	"$manager" -y "$verb" "$@" </dev/null 2>&1 || exit 1
 	;;
 *)
 	echo "unknown package manager $manager"

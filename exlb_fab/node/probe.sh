@@ -2,12 +2,8 @@
 # Answers questions about this node, one per line of stdin, and changes nothing.
 #
 # For each: "@ QUESTION", its answer with "| " before every line, "= STATUS". At the end: "exlb-probe-end".
-# Sent after the functions of one proxy (haproxy.sh).
-set -u
-LC_ALL=C
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL PATH
-
+# Sent after session.sh, generations.sh and the functions of one proxy (haproxy.sh).
+# shellcheck disable=SC2154 # which set run, state and generations
 system() {
 	cat /etc/os-release
 	printf 'HOST=%s\n' "$(uname -n)"
@@ -61,10 +57,39 @@ file() {
 		echo absent
 	elif [ -f "$1" ] && [ ! -L "$1" ]; then
 		sum=$(sha256sum <"$1") || return
-		printf '%s %s %s regular file\n' "$(stat -c '%a %U:%G' "$1")" "${sum%% *}" "$(stat -c %.Z "$1")"
+		printf '%s %s %s regular file\n' "$(stat -c '%a %u:%g' "$1")" "${sum%% *}" "$(stat -c %.Z "$1")"
 	else
-		printf '%s - - %s\n' "$(stat -c '%a %U:%G' "$1")" "$(stat -c %F "$1")"
+		printf '%s - - %s\n' "$(stat -c '%a %u:%g' "$1")" "$(stat -c %F "$1")"
 	fi
+}
+
+# active_generation: what is active, whether that is what the generation says, and what has not ended.
+active_generation() {
+	now=$(generation)
+	if [ -n "$now" ]; then
+		echo "number $now"
+		if is_active "$generations/$now"; then echo 'edited no'; else echo 'edited yes'; fi
+	fi
+	for kept in "$generations"/[0-9]*; do if is_kept "${kept##*/}"; then echo "kept ${kept##*/}"; fi; done
+	if [ -e "$state/pruned" ]; then echo "pruned $(cat "$state/pruned")"; fi
+	if [ -e "$state/intent" ]; then echo "intent $(cat "$state/intent")"; fi
+	if is_changing; then echo "changing $(systemctl show -p MainPID "$unit.service")"; fi
+}
+
+# history: every generation with its meta and its manifest, and then the journal.
+history() {
+	for kept in "$generations"/[0-9]*; do
+		is_kept "${kept##*/}" || continue
+		echo "generation ${kept##*/}"
+		sed 's/^/meta /' "$kept/meta"
+		sed 's/^/file /' "$kept/manifest"
+	done
+	tail -n 100 "$state/journal" 2>/dev/null | sed 's/^/journal /'
+}
+
+# lock: who holds this node, "free" if nobody does.
+lock() {
+	if is_locked; then cat "$run/holder" 2>/dev/null; else echo free; fi
 }
 
 # request URL: "HTTP-STATUS CONNECTIONS-MADE"; no proxy, and nothing else that this node sets for its curl, is in between.
@@ -85,6 +110,9 @@ ask() {
 	file) file "$2" ;;
 	read) cat "$2" ;;
 	proxy-state) proxy_state ;;
+	generation) active_generation ;;
+	history) history ;;
+	lock) lock ;;
 	ping) ping -c 1 -W 2 "$2" ;;
 	request) request "$2" ;;
 	*) echo "unknown question $1" && return 64 ;;
@@ -93,7 +121,7 @@ ask() {
 
 while IFS= read -r question; do
 	# shellcheck disable=SC2086 # a question is words; none holds a blank or a sign that the shell would expand
-	answer=$(set -f && ask $question </dev/null 2>&1)
+	answer=$(set -f && set -- $question && set +f && ask "$@" </dev/null 2>&1)
 	status=$?
 	printf '@ %s\n' "$question"
 	if [ -n "$answer" ]; then printf '%s\n' "$answer" | sed 's/^/| /'; fi

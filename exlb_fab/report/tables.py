@@ -13,11 +13,16 @@ from rich.text import Text
 from exlb_fab.commands.base import NodeRow, Report
 from exlb_fab.commands.config import ConfigReport
 from exlb_fab.commands.deploy import DeployReport
+from exlb_fab.commands.diff import DiffReport
 from exlb_fab.commands.execute import ExecReport
+from exlb_fab.commands.history import GenerationRow, HistoryReport
 from exlb_fab.commands.install import InstallReport
-from exlb_fab.commands.push_config import PushReport
+from exlb_fab.commands.lock import LockReport
+from exlb_fab.commands.push_config import FileDiff, PushReport
+from exlb_fab.commands.recover import RecoverReport
 from exlb_fab.commands.render import RenderReport
 from exlb_fab.commands.restart import RestartReport
+from exlb_fab.commands.rollback import RollbackReport
 from exlb_fab.commands.verify import VerdictRow, VerifyReport
 from exlb_fab.report.progress import colored_diff
 
@@ -28,6 +33,7 @@ RESULT_STYLES = {
     "failed": "bold red",
     "unreachable": "bold red",
     "not started": "yellow",
+    "restored": "yellow",
 }
 STATUS_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
@@ -54,12 +60,92 @@ def _push(report: PushReport) -> RenderableType:
     if not report.dry_run:
         table = _nodes_table("Push", report.nodes)
         return Group(table, _sentence(report.nodes, "no changes", "the new configuration is active"))
-    diffs: list[RenderableType] = []
-    for each in report.diffs:
-        diffs.append(Text(f"{', '.join(each.nodes)}: {each.path}", "cyan"))
-        diffs.append(colored_diff(each.diff or each.reason))
     words = "dry run: nothing was touched" if report.changes else "no changes"
-    return Group(*diffs, _nodes_table("Plan", report.nodes), Text(words, "bold"))
+    return Group(*_diffs(report.diffs), _nodes_table("Plan", report.nodes), Text(words, "bold"))
+
+
+def _diffs(diffs: Iterable[FileDiff]) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for each in diffs:
+        parts.append(Text(f"{', '.join(each.nodes)}: {each.path}", "cyan"))
+        parts.append(colored_diff(each.diff or each.reason))
+    return parts
+
+
+@answer.register
+def _diff(report: DiffReport) -> RenderableType:
+    bad = _bad(report.nodes)
+    missing = [_nodes_table("Not compared", bad)] if bad else []
+    words = Text("the active files differ from the rendered ones", "bold yellow")
+    if not report.diffs and bad:
+        words = Text("no differences on the nodes that were compared", "bold yellow")
+    elif not report.diffs:
+        words = Text("no differences", "bold green")
+    return Group(*_diffs(report.diffs), *missing, words)
+
+
+@answer.register
+def _rollback(report: RollbackReport) -> RenderableType:
+    table = _nodes_table(f"Back to generation {report.to}", report.nodes)
+    if report.dry_run:
+        pending = any(row.result == "pending" for row in report.nodes)
+        words = "dry run: nothing was touched" if pending else "no changes"
+        return Group(*_diffs(report.diffs), table, Text(words, "bold"))
+    return Group(table, _sentence(report.nodes, "no changes", f"generation {report.to} is active again"))
+
+
+@answer.register
+def _recover(report: RecoverReport) -> RenderableType:
+    sentence = _sentence(report.nodes, "there was nothing to recover", "recovered")
+    return Group(_nodes_table("Recover", report.nodes), sentence)
+
+
+@answer.register
+def _history(report: HistoryReport) -> RenderableType:
+    parts: list[RenderableType] = []
+    by_node: dict[str, list[GenerationRow]] = {}
+    for row in report.generations:
+        by_node.setdefault(row.node, []).append(row)
+    for node, rows in by_node.items():
+        table = _table("number", "when (UTC)", "who", "what", "changed")
+        table.columns[1].no_wrap = True
+        for row in rows:
+            number = Text(f"{row.number}{' active' if row.active else ''}", "bold green" if row.active else "")
+            changed = "\n".join(path.rpartition("/")[2] for path in row.changed)
+            table.add_row(number, _when(row.when), _whose(row.who, row.origin), row.what, changed)
+        parts.append(titled(node, table))
+        if node in report.unfinished:
+            parts.append(Text(report.unfinished[node], "yellow"))
+    if not parts:
+        parts.append(Text("no node keeps a generation yet: exlb push-config makes the first"))
+    if bad := _bad(report.nodes):
+        parts.append(_nodes_table("Not asked", bad))
+    return Group(*parts)
+
+
+@answer.register
+def _locks(report: LockReport) -> RenderableType:
+    table = _table("node", "lock", "since (UTC)", "for", "change")
+    table.columns[2].no_wrap = True
+    for row in report.locks:
+        lock = Text(_whose(row.who, row.origin or ""), "yellow") if row.who else Text("free", "green")
+        change = Text("runs" if row.changing else "", "yellow")
+        table.add_row(Text(row.node, "cyan"), lock, _when(row.since or ""), row.what, change)
+    missing = [_nodes_table("Not asked", bad)] if (bad := _bad(report.nodes)) else []
+    return Group(titled("Locks", table), *missing)
+
+
+def _when(time: str) -> str:
+    """Return a node's time (2027-01-02T03:04:05Z) as people read it."""
+    return time.replace("T", " ").removesuffix("Z")
+
+
+def _whose(who: str, origin: str) -> str:
+    return f"{who} from {origin}" if origin else who
+
+
+def _bad(rows: Iterable[NodeRow]) -> list[NodeRow]:
+    return [row for row in rows if row.result in ("failed", "unreachable", "not started")]
 
 
 @answer.register
@@ -145,7 +231,11 @@ def _nodes_table(title: str, rows: Sequence[NodeRow]) -> RenderableType:
 
 def _sentence(rows: Iterable[NodeRow], unchanged: str, changed: str) -> Text:
     results = [row.result for row in rows]
-    bad = [f"{results.count(kind)} {kind}" for kind in ("failed", "unreachable", "not started") if kind in results]
+    bad = [
+        f"{results.count(kind)} {kind}"
+        for kind in ("failed", "unreachable", "restored", "not started")
+        if kind in results
+    ]
     if bad:
         return Text(f"{'; '.join(bad)}; of {len(results)}", "bold red")
     return Text(changed if "changed" in results else unchanged, "bold green")

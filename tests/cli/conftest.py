@@ -10,8 +10,9 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from exlb_fab import rollout
+from exlb_fab import locking, rendering, rollout
 from exlb_fab.cli.app import app
+from exlb_fab.rendering import Templates
 from exlb_fab.understanding import load
 from tests.fake import Clock, FakeFleet, environment_file
 from tests.ran import Ran
@@ -30,7 +31,7 @@ class Site:
 
     def exlb(self, command: str, *words: str, status: int = 0) -> Ran:
         """Run a command; any other exit status than `status` is a failure of the test."""
-        found = CliRunner().invoke(app, [command, "-e", str(self.env), *words], obj=self.fleet.connector)
+        found = CliRunner().invoke(app, [*command.split(), "-e", str(self.env), *words], obj=self.fleet.connector)
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception
         assert found.exit_code == status, f"exit {found.exit_code}\n{found.stdout}\n{found.stderr}"
@@ -39,6 +40,12 @@ class Site:
     def change(self, **values: str) -> None:
         """Write other values to the environment file."""
         environment_file(self.folder, len(self.fleet.nodes), **values)
+
+    def twin(self) -> FakeFleet:
+        """Return other nodes in the same state: what somebody else may do to them."""
+        made = FakeFleet(self.fleet.cluster)
+        made.become(self.fleet)
+        return made
 
     def deploy(self) -> Site:
         """Take the nodes to green, and forget how."""
@@ -52,18 +59,22 @@ class Site:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def commands_made_once() -> Iterator[None]:
-    """Let Typer turn its functions into commands once and not for every run."""
+def made_once() -> Iterator[None]:
+    """Let Typer turn its functions into commands, and Jinja2 compile exlb's templates, once and not for every run."""
+    own = Templates()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.testing._get_command", cache(get_command))
+        patch.setattr(rendering, "Templates", lambda directory=None: Templates(directory) if directory else own)
         yield
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let the gates of a roll-out wait without waiting."""
+    """Let the gates of a roll-out and who waits for a lock wait without waiting."""
     made = Clock()
     monkeypatch.setattr(rollout, "time", made)
+    monkeypatch.setattr(locking, "time", made)
+    monkeypatch.setattr(rollout, "PAUSE_SECONDS", 2.0)  # a quarter of the looks, which are what a test waits for
     return made
 
 

@@ -17,16 +17,23 @@ from exlb_fab.cli.app import app
 from exlb_fab.proxies.haproxy import quote
 from exlb_fab.remote import Completed
 from tests.cli.conftest import Site
-from tests.fake import PROXY
+from tests.fake import KEEPALIVED_PATH, PROXY
 
 SECRET = 'Gehe1m "W0rt#$\\é'
 PARTS = ("Gehe1m", "W0rt")
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("deploy",),
     ("install",),
+    ("install", "--upgrade"),
     ("push-config",),
     ("push-config", "--dry-run"),
     ("restart",),
+    ("rollback", "--to", "1"),
+    ("rollback", "--to", "0", "--dry-run"),
+    ("recover",),
+    ("history",),
+    ("diff",),
+    ("lock status",),
     ("verify",),
     ("exec", "--", "true"),
     ("render",),
@@ -68,9 +75,10 @@ def allow_true(site: Site) -> None:
 def test_json_alone_stands_on_stdout(words: tuple[str, ...], start: str, request: pytest.FixtureRequest) -> None:
     site: Site = request.getfixturevalue(start)
     allow_true(site)
-    refused = start == "fresh" and words[0] in ("push-config", "restart")
+    refusals = {"push-config": 1, "restart": 1, "diff": 1, "rollback": 2, "install --upgrade": 1}
+    refused = refusals.get(words[0], refusals.get(spelled(words), 0)) if start == "fresh" else 0
     red = start == "fresh" and words[0] == "verify"
-    ran = site.exlb(*with_options(words, "-o", "json", "-v"), status=1 if refused or red else 0)
+    ran = site.exlb(*with_options(words, "-o", "json", "-v"), status=1 if red else refused)
     if refused:
         assert ran.stdout == "", "a refusal has no answer"
         assert "error:" in ran.stderr
@@ -87,11 +95,11 @@ def test_secrets_are_in_no_output(words: tuple[str, ...], site: Callable[..., Si
         file = secret.fleet["lb2"].files[PROXY.path]
         assert quote(SECRET) in file.text
         file.text = file.text.replace("stats auth admin:", "stats auth other:")
-    status = 1 if words[0] == "verify" else 0
+    status = {"verify": 1, "diff": 6}.get(words[0], 0)
     said = [secret.exlb(*with_options(words, "-v", "-o", output), status=status) for output in ("table", "json")]
     for ran in said:
         assert not any(part in stream for part in PARTS for stream in (ran.stdout, ran.stderr))
-    if words[0] in ("deploy", "render", "push-config"):
+    if words[0] in ("deploy", "render", "push-config", "rollback", "diff"):
         assert any("stats auth admin:********" in ran.said for ran in said)
 
 
@@ -112,6 +120,56 @@ def test_password_of_a_configuration_that_was_there_before_is_masked(green: Site
     ran = green.exlb("push-config", "--dry-run", "-o", "json")
     assert not any(part in ran.said for part in PARTS)
     assert "stats auth admin:********" in ran.said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("push-config", "--yes"),
+        ("push-config", "--dry-run"),
+        ("diff",),
+        ("rollback", "--to", "1", "--yes"),
+        ("rollback", "--to", "0", "--dry-run"),
+        ("history",),
+        ("restart", "keepalived"),
+        ("verify",),
+    ],
+    ids=spelled,
+)
+def test_password_that_somebody_wrote_into_keepalived_conf_is_in_no_output(words: tuple[str, ...], green: Site) -> None:
+    for node in green.fleet:
+        file = node.files[KEEPALIVED_PATH]
+        file.text = node.units["keepalived"].loaded = file.text.replace(
+            "    advert_int 1\n", "    advert_int 1\n    authentication {\n\tauth_pass Gehe1m\n    }\n"
+        )
+    status = {"verify": 1, "diff": 6}.get(words[0], 0)
+    ran = green.exlb(*with_options(words, "-v", "-o", "json"), status=status)
+    assert "Gehe1m" not in ran.stdout + ran.stderr
+    if words[0] in ("push-config", "diff", "rollback"):
+        assert "auth_pass ********" in ran.said
+    if words == ("push-config", "--yes"):
+        ran = green.exlb("rollback", "--yes", "-o", "json")
+        assert all("auth_pass Gehe1m" in node.files[KEEPALIVED_PATH].text for node in green.fleet)
+        assert "Gehe1m" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("action", ["stage", "activate", "prepare", "recover", "units", "install"])
+def test_node_that_quotes_a_password_as_it_fails_does_not_give_it_away(green: Site, action: str) -> None:
+    said = "Unknown keyword 'auth_pass Gehe1m'\n[ALERT] 'stats auth admin:Gehe1m' is odd"
+    green.change(BALANCE="leastconn")
+    if action == "recover":
+        green.fleet["lb2"].generations[2] = green.fleet["lb2"].active
+        green.fleet["lb2"].intent = (2, 1)
+    green.fleet["lb2"].failing[action] = said
+    words = {
+        "prepare": ("rollback", "--to", "0", "--yes"),
+        "units": ("restart",),
+        "install": ("install", "--upgrade"),
+    }.get(action, ("push-config",))
+    for output in ("table", "json"):
+        ran = green.exlb(*with_options(words, "-v", "-o", output), status=1)
+        assert "'stats auth admin:********" in ran.said
+        assert "Gehe1m" not in ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("words", [*ON_NODES, ("render",)], ids=spelled)
@@ -146,7 +204,7 @@ def test_missing_environment_file_is_exit_3(
 ) -> None:
     monkeypatch.delenv("EXLB_ENV", raising=False)
     monkeypatch.chdir(tmp_path)
-    found = CliRunner().invoke(app, list(words))
+    found = CliRunner().invoke(app, spelled(words).split())
     assert found.exit_code == 3
     assert found.stdout == ""
     assert "environment.sh" in found.stderr

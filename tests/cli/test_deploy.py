@@ -6,7 +6,7 @@ import pytest
 
 from exlb_fab.errors import AuthenticationError
 from tests.cli.conftest import Site
-from tests.fake import ROCKY
+from tests.fake import ROCKY, Clock
 
 
 def test_deploy_takes_fresh_nodes_to_green(fresh: Site) -> None:
@@ -106,3 +106,79 @@ def test_node_that_does_not_accept_us_counts_as_unreachable_and_keeps_its_hint(f
     fresh.fleet["lb2"].unreachable = AuthenticationError("lb2: Authentication failed", hint="check SSH_USER")
     ran = fresh.exlb("install", "-o", "json", status=4)
     assert [row["hint"] for row in ran.json["nodes"]] == [None, "check SSH_USER", None]
+
+
+# Upgrades
+
+
+def upgraded(site: Site) -> list[str]:
+    return [entry.split()[0] for entry in site.fleet.journal if " install apt-get-upgrade " in entry]
+
+
+def test_upgrade_goes_node_by_node_with_the_holder_last_and_says_what_it_brought(green: Site) -> None:
+    for node in green.fleet:
+        node.newest["haproxy"] = "1.1-1"
+    ran = green.exlb("install", "--upgrade", "-o", "json")
+    assert upgraded(green) == ["lb2", "lb3", "lb1"]
+    assert ran.results == {"lb1": "changed", "lb2": "changed", "lb3": "changed"}
+    assert {row["detail"] for row in ran.json["nodes"]} == {"haproxy 1.0-1 -> 1.1-1"}
+
+
+def test_upgrade_warns_that_the_packages_restart_services_on_the_holder(green: Site) -> None:
+    ran = green.exlb("install", "--upgrade")
+    assert "the packages' own scripts restart services on lb1, which holds 198.51.100.100" in ran.stderr
+
+
+def test_upgrade_of_what_is_newest_changes_nothing_and_says_so(green: Site) -> None:
+    before = green.fleet.state
+    ran = green.exlb("install", "--upgrade", "-o", "json")
+    assert ran.results == {"lb1": "unchanged", "lb2": "unchanged", "lb3": "unchanged"}
+    assert "newest already: haproxy 1.0-1, keepalived 1.0-1" in ran.said
+    assert green.fleet.state == before
+
+
+def test_upgrade_brings_no_new_package_and_goes_by_the_nodes_own_manager(green: Site) -> None:
+    green.fleet["lb3"].release, green.fleet["lb3"].managers = ROCKY, "dnf"
+    green.exlb("install", "--upgrade")
+    calls = {node.name: [call for call in node.calls if call.startswith("install")] for node in green.fleet}
+    assert calls == {
+        "lb1": ["install apt-get-upgrade haproxy keepalived"],
+        "lb2": ["install apt-get-upgrade haproxy keepalived"],
+        "lb3": ["install dnf-upgrade haproxy keepalived"],
+    }
+
+
+def test_upgrade_waits_between_the_nodes_for_as_long_as_after_a_restart(green: Site, clock: Clock) -> None:
+    green.exlb("restart", "--nodes", "lb2,lb3")
+    restarts = clock.passed
+    green.exlb("install", "--upgrade", "--nodes", "lb2,lb3")
+    assert clock.passed - restarts == restarts > 0
+
+
+def test_upgrade_stops_at_the_first_failure(green: Site) -> None:
+    green.fleet["lb2"].failing["install"] = "Reading package lists...\nE: Unable to fetch some archives"
+    ran = green.exlb("install", "--upgrade", "-o", "json", status=1)
+    assert ran.results == {"lb1": "not started", "lb2": "failed", "lb3": "not started"}
+    assert "apt-get-upgrade failed" not in ran.said
+    assert "E: Unable to fetch some archives" in ran.said
+
+
+def test_upgrade_after_which_a_node_does_not_serve_stops_there(green: Site) -> None:
+    node = green.fleet["lb2"]
+
+    def broken(call: str) -> None:
+        if call.startswith("install"):
+            node.answers["request https://198.51.100.12:8443/readyz"] = (7, "curl: (7) refused\n000 0")
+
+    node.before = broken
+    ran = green.exlb("install", "--upgrade", "-o", "json", status=1)
+    assert ran.results == {"lb1": "not started", "lb2": "failed", "lb3": "not started"}
+    assert "it does not serve: refused" in ran.said
+
+
+def test_upgrade_of_a_node_on_which_something_is_not_installed_is_sent_to_install(green: Site) -> None:
+    green.fleet["lb2"].programs.remove("socat")
+    ran = green.exlb("install", "--upgrade", status=1)
+    assert "lb2: not installed: socat" in ran.said
+    assert "next: exlb install" in ran.said
+    assert upgraded(green) == []

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from exlb_fab import facts
 from exlb_fab.events import silent
-from exlb_fab.node import program
+from exlb_fab.node import probe
 from exlb_fab.proxies import PROXIES
 from exlb_fab.ssh import SshConnector, SshOptions
 from exlb_fab.understanding import load
@@ -30,6 +30,8 @@ def record(path: Path) -> None:
     questions = [
         *facts.configuration_questions(proxy),
         *facts.service_questions(cluster, node),
+        "history",
+        "lock",
         "file /run",
         "file /etc/os-release",
         f"request https://{node.address}:1/readyz",
@@ -37,7 +39,7 @@ def record(path: Path) -> None:
     ]
     connector = SshConnector(cluster.ssh, SshOptions(), silent)
     remote = connector(node)
-    done = remote.run(program(proxy.program, "probe.sh"), data="".join(f"{question}\n" for question in questions))
+    done = remote.run(probe(proxy.program), data="".join(f"{question}\n" for question in questions))
     path.write_text(done.stdout, encoding="utf-8")
     remote.close()
     connector.close()

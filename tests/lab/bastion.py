@@ -6,12 +6,14 @@ import json
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from exlb_fab.errors import LabError
 from exlb_fab.lab import Lab
 from tests.ran import Ran
 
@@ -80,6 +82,41 @@ class Bastion:
         running = [node.name for node in self.lab.status().nodes if node.state == "running"]
         return [n for n in running if f" {self.lab.vip}/" in self.inside(n, "ip", "-o", "addr", "show")]
 
+    @contextmanager
+    def most_holders(self) -> Iterator[Callable[[], int]]:
+        """Count the holders again and again; call the result to learn the most that were seen at once."""
+        counts = [len(self.holders())]
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.is_set():
+                counts.append(len(self.holders()))
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            yield lambda: max(counts)
+        finally:
+            ended.set()
+            watching.join()
+
+    @contextmanager
+    def held(self, node: str, program: str, words: str) -> Iterator[Callable[[], bool]]:
+        """Stop a program on a node whenever its arguments have `words` in them; call the result to see if one stands.
+
+        It goes on when this is left.
+        """
+        own = self.inside(node, "sh", "-c", f"command -v {program}").strip()
+        wrapper = f"/usr/local/sbin/{program}"
+        waits = "touch /run/stands; while [ -e /run/hold ]; do sleep 0.05; done"
+        script = f'#!/bin/sh\ncase "$*" in *"{words}"*) {waits} ;; esac\nexec {own} "$@"\n'
+        self.inside(node, "sh", "-c", f"touch /run/hold; printf '%s' '{script}' >{wrapper}; chmod 0755 {wrapper}")
+        try:
+            yield lambda: self.inside(node, "sh", "-c", "ls /run/stands 2>/dev/null || true") != ""
+        finally:
+            with suppress(LabError):  # it may be without power by now
+                self.inside(node, "rm", "-f", wrapper, "/run/hold", "/run/stands")
+
     def sessions(self, node: str) -> int:
         """Return how many commands the node's sshd has run so far."""
         log = self.inside(node, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
@@ -110,7 +147,7 @@ class Bastion:
         for node in self.nodes:
             self.inside(node, "systemctl", "start", "haproxy", check=False)
         self.exlb("install")
-        self.exlb("push-config")
+        self.exlb("push-config", "--yes")
         self.wait_until(self.all_pass, 90)
 
     def all_pass(self) -> bool:

@@ -153,7 +153,7 @@ def test_install_waits_for_another_package_manager(green: Bastion) -> None:
     green.inside("lb3", "systemd-run", "--unit=other-manager", *words)
     green.wait_until(lambda: "locked" in green.inside("lb3", "ls", "/run"))
     try:
-        ran = green.exlb("install", "--lock-wait", "2", status=1)
+        ran = green.exlb("install", "--package-lock-wait", "2", status=1)
         assert "/var/lib/dpkg/lock-frontend is held by process" in ran.said
     finally:
         green.inside("lb3", "systemctl", "stop", "other-manager")

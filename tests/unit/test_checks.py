@@ -214,7 +214,7 @@ def test_port_of_another_process_is_not_our_proxy_listening(process: str | None,
 
 def test_files_that_differ_or_are_missing_are_named() -> None:
     proxy, keepalived = DESIRED[LB2]
-    files = {proxy.path: FileFact("absent"), keepalived.path: FileFact("regular file", 0o644, "root:root", "00")}
+    files = {proxy.path: FileFact("absent"), keepalived.path: FileFact("regular file", 0o644, "0:0", "00")}
     found = verdict("node.files", LB2, view(files=files))
     assert (found.status, found.text) == ("fail", f"{proxy.path} is missing, {keepalived.path} differs")
     assert found.hint is not None

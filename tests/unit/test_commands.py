@@ -10,16 +10,22 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from exlb_fab import rollout
+from exlb_fab import locking, rollout
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import NodeRow, Report, Result, exit_code_of, failure, refuse_unreachable, select
+from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
 from exlb_fab.commands.deploy import DeployOptions, DeployReport, deploy
+from exlb_fab.commands.diff import DiffReport, diff
 from exlb_fab.commands.execute import ExecOptions, ExecReport, ExecRow, execute
+from exlb_fab.commands.history import HistoryOptions, history
 from exlb_fab.commands.install import InstallOptions, install
-from exlb_fab.commands.push_config import PushOptions, PushReport, push_config
+from exlb_fab.commands.lock import LockOptions, lock_status
+from exlb_fab.commands.push_config import FileDiff, PushOptions, PushReport, push_config
+from exlb_fab.commands.recover import recover
 from exlb_fab.commands.render import RenderOptions, render
 from exlb_fab.commands.restart import RestartOptions, restart
+from exlb_fab.commands.rollback import RollbackOptions, rollback
 from exlb_fab.commands.verify import VerifyOptions, verify
 from exlb_fab.errors import (
     AuthenticationError,
@@ -41,7 +47,9 @@ DEPLOY = DeployOptions(InstallOptions(), PushOptions(), VerifyOptions())
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the gates of a roll-out wait without waiting."""
-    monkeypatch.setattr(rollout, "time", Clock())
+    made = Clock()
+    monkeypatch.setattr(rollout, "time", made)
+    monkeypatch.setattr(locking, "time", made)
 
 
 @pytest.fixture
@@ -67,6 +75,13 @@ REPORTS: dict[str, Callable[[Cluster, Fleet], Report]] = {
     "push-config": lambda of, fleet: push_config(of, PushOptions(skip_unreachable=True), fleet),
     "push-config --dry-run": lambda of, fleet: push_config(of, PushOptions(dry_run=True, skip_unreachable=True), fleet),
     "restart": lambda of, fleet: restart(of, RestartOptions(skip_unreachable=True), fleet),
+    "install --upgrade": lambda of, fleet: install(of, InstallOptions(upgrade=True, skip_unreachable=True), fleet),
+    "rollback": lambda of, fleet: rollback(of, RollbackOptions(to=1, skip_unreachable=True), fleet),
+    "rollback --to 0": lambda of, fleet: rollback(of, RollbackOptions(to=0, skip_unreachable=True, yes=True), fleet),
+    "recover": lambda of, fleet: recover(of, ChangeOptions(skip_unreachable=True), fleet),
+    "history": lambda of, fleet: history(of, HistoryOptions(), fleet),
+    "diff": lambda of, fleet: diff(of, PushOptions(dry_run=True), fleet),
+    "lock status": lambda of, fleet: lock_status(of, LockOptions(), fleet),
     "verify": lambda of, fleet: verify(of, VerifyOptions(), fleet),
     "exec": lambda of, fleet: execute(of, ExecOptions(("true",)), fleet),
     "render": lambda of, fleet: render(of, RenderOptions()),
@@ -110,6 +125,8 @@ def test_report_cannot_be_changed() -> None:
         ([], 0),
         (["unchanged", "changed", "pending"], 0),
         (["changed", "unreachable"], 4),
+        (["changed", "restored"], 1),
+        (["restored", "unreachable"], 4),
         (["unreachable", "failed"], 1),
         (["changed", "not started"], 1),
         (["not started", "unreachable"], 4),
@@ -137,7 +154,7 @@ def test_error_of_a_node_becomes_its_result(error: ExlbError, result: Result) ->
 
 def push_report(results: Sequence[Result], *, dry_run: bool, pending_exit_code: bool) -> PushReport:
     rows = tuple(NodeRow(node="lb1", address="", result=result, detail="") for result in results)
-    return PushReport(dry_run=dry_run, pending_exit_code=pending_exit_code, diffs=(), nodes=rows)
+    return PushReport(dry_run=dry_run, pending_exit_code=pending_exit_code, diffs=(), notices=(), nodes=rows)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +173,16 @@ def test_exit_code_of_a_push_tells_pending_from_done(
     results: list[Result], dry_run: bool, asked: bool, code: int
 ) -> None:
     assert push_report(results, dry_run=dry_run, pending_exit_code=asked).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("diffs", "results", "code"),
+    [(0, [], 0), (1, [], 6), (0, ["unreachable"], 4), (1, ["unreachable"], 4), (1, ["failed"], 1)],
+)
+def test_exit_code_of_a_diff_is_6_unless_something_is_worse(diffs: int, results: list[Result], code: int) -> None:
+    rows = tuple(NodeRow(node="lb1", address="", result=result, detail="") for result in results)
+    found = (FileDiff(nodes=("lb1",), path="/etc/x", reason="content", diff=""),) * diffs
+    assert DiffReport(diffs=found, nodes=rows).exit_code == code
 
 
 @pytest.mark.parametrize(

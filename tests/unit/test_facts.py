@@ -25,6 +25,9 @@ from exlb_fab.facts import (
     Answer,
     Facts,
     FileFact,
+    Generations,
+    Holder,
+    KeptFile,
     Reply,
     Socket,
     Survey,
@@ -33,6 +36,9 @@ from exlb_fab.facts import (
     parse_addresses,
     parse_answers,
     parse_file,
+    parse_generations,
+    parse_history,
+    parse_holder,
     parse_packages,
     parse_reply,
     parse_sockets,
@@ -131,7 +137,7 @@ def test_fresh_node_is_understood() -> None:
     assert (found.packages, found.proxy_version, found.keepalived_version) == ({}, None, None)
     assert {(unit.load, unit.running, unit.enabled) for unit in found.units.values()} == {("not-found", False, False)}
     assert found.files["/etc/haproxy/haproxy.cfg"].absent
-    assert found.files["/etc/os-release"] == FileFact("symbolic link", 0o777, "root:root")
+    assert found.files["/etc/os-release"] == FileFact("symbolic link", 0o777, "0:0")
     assert found.files["/run"].kind == "directory"
     assert found.replies[OWN_URL].code is None
 
@@ -290,11 +296,11 @@ def test_unit_of_which_nothing_is_known_does_not_run() -> None:
     [
         ("absent", FileFact("absent")),
         (
-            "644 root:root 0a1b 1795227762.25 regular file",
-            FileFact("regular file", 0o644, "root:root", "0a1b", 1795227762.25),
+            "644 0:0 0a1b 1795227762.25 regular file",
+            FileFact("regular file", 0o644, "0:0", "0a1b", 1795227762.25),
         ),
-        ("4755 ann:users 0a1b 7.0 regular empty file", FileFact("regular empty file", 0o4755, "ann:users", "0a1b", 7)),
-        ("777 root:root - - symbolic link", FileFact("symbolic link", 0o777, "root:root")),
+        ("4755 1000:100 0a1b 7.0 regular empty file", FileFact("regular empty file", 0o4755, "1000:100", "0a1b", 7)),
+        ("777 0:0 - - symbolic link", FileFact("symbolic link", 0o777, "0:0")),
     ],
 )
 def test_files_are_understood(text: str, expected: FileFact) -> None:
@@ -319,6 +325,100 @@ def test_files_are_understood(text: str, expected: FileFact) -> None:
 )
 def test_replies_tell_a_status_from_a_reason(text: str, status: int, expected: Reply) -> None:
     assert parse_reply(Answer(text, status)) == expected
+
+
+# Generations, the history and the lock
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Generations()),
+        ("number 0000\nedited no\nkept 0000\n", Generations(0, kept=(0,))),
+        (
+            "number 0012\nedited yes\nkept 0000\nkept 0012\nkept 0009\npruned 0008\n",
+            Generations(12, edited=True, kept=(0, 9, 12), pruned=8),
+        ),
+        (
+            "number 0001\nedited yes\nkept 0000\nkept 0001\nintent 0002 0001\n",
+            Generations(1, edited=True, kept=(0, 1), unfinished=(2, 1)),
+        ),
+        ("changing MainPID=4711\n", Generations(changing=True)),
+        ("number 10000\nedited no\nkept 10000\n", Generations(10000, kept=(10000,))),
+    ],
+    ids=["never pushed to", "only adopted", "edited and pruned", "interrupted", "running", "many"],
+)
+def test_generations_are_understood(text: str, expected: Generations) -> None:
+    assert parse_generations(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "newest", "settled"),
+    [
+        (Generations(), 0, True),
+        (Generations(3, kept=(0, 2, 3)), 3, True),
+        (Generations(1, kept=(0, 1, 7)), 7, True),
+        (Generations(3, kept=(0, 3), unfinished=(4, 3)), 4, False),
+        (Generations(3, kept=(0, 3), changing=True), 3, False),
+    ],
+    ids=["none", "the newest is active", "an older one is active", "interrupted", "running"],
+)
+def test_newest_generation_counts_also_one_that_was_left_or_has_not_ended(
+    found: Generations, newest: int, settled: bool
+) -> None:
+    assert (found.newest, found.settled) == (newest, settled)
+
+
+HISTORY = """generation 0001
+meta when=2027-01-02T03:04:05Z
+meta who=ann
+meta what=push-config
+meta odd=a=b c
+file 1 proxy 600 0:0 0a1b /etc/haproxy/haproxy.cfg
+file 2 keepalived 644 0:0 2c3d /etc/keepalived/a file.conf
+generation 0000
+meta what=found on the node
+file 1 proxy 640 0:107 ff00 /etc/haproxy/haproxy.cfg
+file 2 keepalived absent - - /etc/keepalived/keepalived.conf
+journal 2027-01-02T03:04:05Z 0000 -> 0001 ann bastion push-config: done
+journal 2027-01-03T03:04:05Z 0001 -> 0002 ann bastion push-config: failed gate-proxy, restored
+"""
+
+
+def test_history_is_understood_oldest_first() -> None:
+    found = parse_history(HISTORY)
+    assert [each.number for each in found.kept] == [0, 1]
+    original, pushed = found.kept
+    assert pushed.meta == {"when": "2027-01-02T03:04:05Z", "who": "ann", "what": "push-config", "odd": "a=b c"}
+    assert pushed.files == (
+        KeptFile("1", "proxy", "/etc/haproxy/haproxy.cfg", 0o600, "0:0", "0a1b"),
+        KeptFile("2", "keepalived", "/etc/keepalived/a file.conf", 0o644, "0:0", "2c3d"),
+    )
+    assert original.files[1] == KeptFile("2", "keepalived", "/etc/keepalived/keepalived.conf", 0, "", None)
+    assert [line.rpartition(": ")[2] for line in found.journal] == ["done", "failed gate-proxy, restored"]
+
+
+def test_history_of_a_node_that_keeps_nothing_is_empty_and_one_that_was_not_asked_is_none() -> None:
+    assert parse(framed(("history", "", 0)), PROXY).history == parse_history("")
+    assert parse(framed(), PROXY).history is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("free\n", None),
+        ("", None),
+        (
+            "token=aa\nwho=ann\nfrom=bastion\nwhat=push-config\nsince=2027-01-02T03:04:05Z\n",
+            Holder("ann", "bastion", "2027-01-02T03:04:05Z", "push-config"),
+        ),
+        ("token=aa\nwho=ann\n", Holder("ann", "unknown", "unknown", "unknown")),
+        ("token=aa\nwho=\nfrom=b\nwhat=c\nsince=d\n", Holder("unknown", "b", "d", "c")),
+    ],
+    ids=["free", "nothing", "held", "half written", "nobody"],
+)
+def test_lock_tells_who_holds_it(text: str, expected: Holder | None) -> None:
+    assert parse_holder(text) == expected
 
 
 # What the admin socket says
@@ -421,6 +521,15 @@ def test_frame_that_is_not_the_probes_is_not_understood(text: str, words: str) -
         parse_answers(text + END_MARK)
 
 
+def test_output_that_was_cut_short_tells_what_the_shell_said_and_nothing_of_a_file() -> None:
+    text = "@ read /etc/haproxy/haproxy.cfg\n| stats auth admin:geheim\n| \tauth_pass gehe\nsh: 1: out of memory\n"
+    with pytest.raises(FactsError) as caught:
+        parse_answers(text)
+    assert "gehe" not in caught.value.message
+    assert "'read /etc/haproxy/haproxy.cfg'" in caught.value.message
+    assert "out of memory" in caught.value.message
+
+
 def test_profile_that_prints_does_not_matter() -> None:
     assert parse_answers("Welcome!\n" + framed(("ping a", "x", 0))) == {"ping a": Answer("x", 0)}
 
@@ -451,10 +560,18 @@ def test_text_of_a_file_is_kept_only_where_it_could_be_read() -> None:
         (parse_addresses, "2: eth0    inet 198.51.100.999/24\n", "198.51.100.999/24"),
         (parse_sockets, "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0\n", "`ss -Hltnp` said 'LISTEN 0'"),
         (parse_sockets, "LISTEN 0 128 0.0.0.0:ssh 0.0.0.0:*", "0.0.0.0:ssh"),
-        (parse_file, "644 root:root", "expected MODE OWNER SHA256 CHANGED KIND, not '644 root:root'"),
-        (parse_file, "rw- root:root - - fifo", "rw-"),
-        (parse_file, "644 root:root 0a1b today regular file", "today"),
+        (parse_file, "644 0:0", "expected MODE OWNER SHA256 CHANGED KIND, not '644 0:0'"),
+        (parse_file, "rw- 0:0 - - fifo", "rw-"),
+        (parse_file, "644 0:0 0a1b today regular file", "today"),
         (parse_file, "", "not ''"),
+        (parse_generations, "number one", "generations of the node are not understood: 'number one'"),
+        (parse_generations, "number\nkept 1", "not understood"),
+        (parse_generations, "intent 0002", "not understood"),
+        (parse_history, "generation 0001\nmeta a=b\nwhat?\n", "history of the node is not understood: 'what\\?'"),
+        (parse_history, "meta a=b", "'meta a=b'"),
+        (parse_history, "generation 0001\nfile 1 proxy 644 0:0 aa", "'file 1 proxy 644 0:0 aa'"),
+        (parse_history, "generation 0001\nfile 1 proxy rw- 0:0 aa /etc/x", "rw-"),
+        (parse_holder, "somebody", "expected KEY=value, not 'somebody'"),
     ],
 )
 def test_line_that_is_not_understood_is_named(parser: Callable[[str], object], text: str, words: str) -> None:
@@ -466,7 +583,20 @@ PIECES = (
     *("@ ", "| ", "= ", "\n", "\r", "\x00", " ", "=", ",", '"', "0", "²", "9" * 5000, "/a", "1.2.3"),
     *("unit", "file", "read", "ping", "request", "system", "proxy-state", "absent", "ID", "HOST=a"),
     *("# pxname,svname,status,type\n", "a,b,UP,2\n", "description: exlb-aa"),
-    *("2: eth0 inet 10.0.0.1/24", "644 root:root - x", "LISTEN 0 1 *:1"),
+    *(
+        "generation ",
+        "number ",
+        "kept ",
+        "intent ",
+        "meta ",
+        "file ",
+        "journal ",
+        "lock",
+        "history",
+        "who=",
+        "absent - -",
+    ),
+    *("2: eth0 inet 10.0.0.1/24", "644 0:0 - x", "LISTEN 0 1 *:1"),
 )
 GARBAGE = st.text() | st.lists(st.sampled_from(PIECES) | st.text(max_size=5)).map("".join)
 PARSERS: tuple[Callable[[str], object], ...] = (
@@ -480,6 +610,9 @@ PARSERS: tuple[Callable[[str], object], ...] = (
     parse_addresses,
     parse_sockets,
     parse_file,
+    parse_generations,
+    parse_history,
+    parse_holder,
     parse_state,
     parse_version,
 )

@@ -12,7 +12,7 @@ from exlb_fab.errors import ExlbError, FactsError, UnreachableError
 from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet, NotStartedError
 from exlb_fab.proxies import PROXIES
-from exlb_fab.remote import Completed, Remote
+from exlb_fab.remote import Channel, Completed, Remote
 from tests.fake import FakeFleet, cluster
 
 SIX = cluster(6)
@@ -22,7 +22,7 @@ class Wire:
     """A connection that does nothing but say whether it is open."""
 
     def __init__(self) -> None:
-        self.open = True
+        self.alive = True
 
     def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
         raise AssertionError("nothing is run here")
@@ -30,8 +30,11 @@ class Wire:
     def execute(self, command: Sequence[str], *, sudo: bool, limit_seconds: float) -> Completed:
         raise AssertionError("nothing is run here")
 
+    def open(self, program: str, args: Sequence[str] = ()) -> Channel:
+        raise AssertionError("nothing is run here")
+
     def close(self) -> None:
-        self.open = False
+        self.alive = False
 
 
 class Exchange:
@@ -111,7 +114,7 @@ def test_connections_are_closed_at_the_end_even_after_a_bug() -> None:
 
     with pytest.raises(KeyError):
         broken(Fleet(exchange))
-    assert [wire.open for wire in exchange.wires] == [False] * 6
+    assert [wire.alive for wire in exchange.wires] == [False] * 6
 
 
 @pytest.mark.parametrize(("parallel", "most"), [(1, 1), (2, 2), (32, 6)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
 
@@ -11,8 +12,8 @@ import pytest
 from exlb_fab import planning
 from exlb_fab.cluster import Cluster, Secret, Stats
 from exlb_fab.errors import UnreachableError
-from exlb_fab.facts import Address, Facts, FileFact, Socket, Survey, Unit
-from exlb_fab.planning import NodeContradictionError, NodePlan, Plan, PlanError, UnitChange
+from exlb_fab.facts import Address, Facts, FileFact, Generations, KeptFile, Socket, Survey, Unit
+from exlb_fab.planning import Desired, NodeContradictionError, NodePlan, Plan, PlanError, UnitChange
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import ProxyState, Server
 from exlb_fab.rendering import File, Templates, render
@@ -20,7 +21,8 @@ from tests.fake import cluster, converged, fact, holding
 
 THREE = cluster()
 TEMPLATES = Templates()
-DESIRED = {node: render(THREE, node, TEMPLATES) for node in THREE.nodes}
+FILES = {node: render(THREE, node, TEMPLATES) for node in THREE.nodes}
+DESIRED = {node: Desired(files) for node, files in FILES.items()}
 RUNNING = Unit("loaded", "active", "running", "enabled")
 STOPPED = Unit("loaded", "inactive", "dead", "enabled")
 FAILED = Unit("loaded", "failed", "failed", "enabled")
@@ -30,7 +32,7 @@ def survey(changes: Mapping[int, Facts] | None = None, holders: Sequence[int] = 
     """Return what was found on three converged nodes, but for some; `holders` have the VIP."""
     found = {}
     for number, node in enumerate(THREE.nodes, 1):
-        facts = (changes or {}).get(number) or converged(THREE, node, DESIRED[node])
+        facts = (changes or {}).get(number) or converged(THREE, node, FILES[node])
         found[node] = holding(THREE, facts) if number in holders else facts
     return Survey(found, {})
 
@@ -38,7 +40,7 @@ def survey(changes: Mapping[int, Facts] | None = None, holders: Sequence[int] = 
 def other(number: int, **changes: object) -> dict[int, Facts]:
     """Return the facts of one node that differs."""
     node = THREE.nodes[number - 1]
-    return {number: converged(THREE, node, DESIRED[node], **changes)}
+    return {number: converged(THREE, node, FILES[node], **changes)}
 
 
 def all_differ() -> dict[int, Facts]:
@@ -66,7 +68,7 @@ def test_converged_nodes_have_an_empty_plan() -> None:
     assert [each.summary() for each in plan.nodes] == ["no changes"] * 3
 
 
-PROXY_FILE, KEEPALIVED_FILE = DESIRED[THREE.nodes[1]]
+PROXY_FILE, KEEPALIVED_FILE = FILES[THREE.nodes[1]]
 FACTS = {file.path: fact(file) for file in (PROXY_FILE, KEEPALIVED_FILE)}
 
 
@@ -96,13 +98,13 @@ def files(file: File, found: FileFact) -> dict[str, FileFact]:
             id="other mode",
         ),
         pytest.param(
-            {"files": files(KEEPALIVED_FILE, replace(fact(KEEPALIVED_FILE), owner="ann:root"))},
+            {"files": files(KEEPALIVED_FILE, replace(fact(KEEPALIVED_FILE), owner="1000:0"))},
             [(KEEPALIVED_FILE, "mode or owner")],
             ("none", "reload"),
             id="other owner",
         ),
         pytest.param(
-            {"files": files(PROXY_FILE, FileFact("symbolic link", 0o777, "root:root"))},
+            {"files": files(PROXY_FILE, FileFact("symbolic link", 0o777, "0:0"))},
             [(PROXY_FILE, "content")],
             ("reload", "none"),
             id="a link, which the node then refuses to replace",
@@ -250,7 +252,7 @@ def test_restart_of_no_node_has_no_wave() -> None:
 
 
 def refused(found: Survey, *, of: Cluster = THREE, chosen: Sequence[int] = (1, 2, 3)) -> str:
-    desired = {node: render(of, node, TEMPLATES) for node in of.nodes if node.index + 1 in chosen}
+    desired = {node: Desired(render(of, node, TEMPLATES)) for node in of.nodes if node.index + 1 in chosen}
     with pytest.raises(PlanError) as caught:
         planning.plan(of, desired, found)
     return f"{caught.value.message}\nnext: {caught.value.hint}"
@@ -372,9 +374,7 @@ def test_nodes_that_did_not_answer_and_were_not_chosen_do_not_matter() -> None:
 # Changes that nodes old and new do not survive together
 
 
-KEEPALIVED_TEXTS = {
-    node: next(file.text for file in DESIRED[node] if file.kind == "keepalived") for node in THREE.nodes
-}
+KEEPALIVED_TEXTS = {node: next(file.text for file in FILES[node] if file.kind == "keepalived") for node in THREE.nodes}
 
 
 def rekeyed(text: str) -> str:
@@ -392,58 +392,308 @@ def differing(*numbers: int) -> dict[int, Facts]:
     }
 
 
-def brought_together(texts: Mapping[int, str], chosen: Sequence[int] = (1, 2, 3)) -> Plan:
-    """Plan a push onto nodes that have these keepalived.conf files, lb1 holding the VIP."""
-    found = survey(differing(*texts), [1])
+def pushed_onto(texts: Mapping[int, str], chosen: Sequence[int] = (1, 2, 3), holders: Sequence[int] = (1,)) -> Plan:
+    """Plan a push onto nodes that have these keepalived.conf files."""
+    found = survey(differing(*texts), holders)
     active = {THREE.nodes[number - 1]: text for number, text in texts.items() if number in chosen}
     plan = planning.plan(THREE, {node: DESIRED[node] for node in THREE.nodes if node.index + 1 in chosen}, found)
-    return planning.together(plan, THREE, active, found)
+    return planning.announced(plan, THREE, active, found)
 
 
-def test_nodes_that_would_not_hear_each_other_change_all_at_once_and_the_cost_is_told() -> None:
-    plan = brought_together({number: rekeyed(KEEPALIVED_TEXTS[THREE.nodes[number - 1]]) for number in (1, 2, 3)})
-    assert names(plan) == [["lb1", "lb2", "lb3"]]
-    assert plan.notice is not None
-    assert "clients may lose 198.51.100.100 for one election, up to 4 s" in plan.notice
+def old(edit: Callable[[str], str], *numbers: int) -> dict[int, str]:
+    """Return what nodes run that have another file than they should."""
+    return {number: edit(KEEPALIVED_TEXTS[THREE.nodes[number - 1]]) for number in numbers or (1, 2, 3)}
 
 
-def test_change_that_nodes_survive_together_goes_one_by_one_without_a_notice() -> None:
-    texts = {number: KEEPALIVED_TEXTS[THREE.nodes[number - 1]].replace("fall 2", "fall 3") for number in (1, 2, 3)}
-    plan = brought_together(texts)
-    assert names(plan) == [["lb2"], ["lb3"], ["lb1"]]
-    assert plan.notice is None
+def actions(plan: Plan) -> list[list[str]]:
+    """Return what each wave does to keepalived, the node's own file or not."""
+    return [
+        [f"{each.node} {each.keepalived.action}{' file' if each.changes else ''}" for each in wave]
+        for wave in plan.waves
+    ]
+
+
+def test_change_that_nodes_survive_together_goes_one_by_one_without_a_word() -> None:
+    plan = pushed_onto(old(lambda text: text.replace("fall 2", "fall 3")))
+    assert actions(plan) == [["lb2 reload file"], ["lb3 reload file"], ["lb1 reload file"]]
+    assert (plan.notices, plan.asks, plan.apart) == ((), False, False)
+
+
+@pytest.mark.parametrize("holder", [1, 2, 3])
+def test_nodes_that_would_not_hear_each_other_stop_until_the_holder_has_changed(holder: int) -> None:
+    plan = pushed_onto(old(rekeyed), holders=[holder])
+    others = [number for number in (1, 2, 3) if number != holder]
+    assert actions(plan) == [
+        [f"lb{number} stop" for number in others],
+        [f"lb{holder} reload file"],
+        [f"lb{number} start file" for number in others],
+    ]
+    assert (plan.asks, plan.apart) == (True, True)
+    assert [each.node.name for each in plan.nodes] == ["lb1", "lb2", "lb3"]
+
+
+def test_proxy_of_a_node_whose_keepalived_stops_is_left_alone_until_its_own_turn() -> None:
+    plan = pushed_onto(old(rekeyed))
+    assert [[each.proxy.action for each in wave] for wave in plan.waves] == [["none", "none"], ["none"], ["none"] * 2]
+    assert [each.changes for each in plan.waves[0]] == [(), ()]
+
+
+@pytest.mark.parametrize("holders", [(), (1, 3)], ids=["nobody", "two"])
+def test_nodes_that_would_not_hear_each_other_change_all_at_once_where_not_one_holds_the_vip(
+    holders: tuple[int, ...],
+) -> None:
+    plan = pushed_onto(old(rekeyed), holders=holders)
+    assert actions(plan) == [["lb1 reload file", "lb2 reload file", "lb3 reload file"]]
+    assert (plan.asks, plan.apart) == (False, True)
+    assert "all nodes change at once" in plan.notices[0]
 
 
 def test_change_that_leaves_a_running_node_deaf_is_refused() -> None:
-    texts = {number: rekeyed(KEEPALIVED_TEXTS[THREE.nodes[number - 1]]) for number in (1, 2, 3)}
     with pytest.raises(PlanError, match="lb3 would not hear lb1, lb2 any more"):
-        brought_together(texts, chosen=[1, 2])
+        pushed_onto(old(rekeyed, 1, 2), chosen=[1, 2])
 
 
-def test_file_of_the_package_without_an_instance_makes_nobody_deaf() -> None:
-    plan = brought_together(dict.fromkeys((1, 2, 3), "global_defs {\n    router_id LVS_DEVEL\n}\n"))
-    assert (names(plan), plan.notice) == ([["lb2"], ["lb3"], ["lb1"]], None)
+def stopped_keepalived(*numbers: int) -> dict[int, Facts]:
+    """Return the facts of nodes with another file, whose keepalived does not run."""
+    units = {"haproxy": RUNNING, "keepalived": STOPPED}
+    return {number: replace(facts, units=units) for number, facts in differing(*numbers).items()}
+
+
+def test_change_that_leaves_a_stopped_node_out_is_none_of_its_business() -> None:
+    found = survey({**differing(1, 2), **stopped_keepalived(3)}, [1])
+    chosen = {node: DESIRED[node] for node in THREE.nodes[:2]}
+    texts = {THREE.nodes[number - 1]: text for number, text in old(rekeyed, 1, 2).items()}
+    plan = planning.announced(planning.plan(THREE, chosen, found), THREE, texts, found)
+    assert actions(plan) == [["lb2 stop"], ["lb1 reload file"], ["lb2 start file"]]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "same"),
+    ("running", "stopped", "holders", "expected"),
     [
-        ("virtual_router_id 68", "virtual_router_id 69", False),
-        ("advert_int 1", "advert_int 3", False),
-        ("    198.51.100.13\n", "    198.51.100.14\n", False),
-        ("        198.51.100.100\n", "        198.51.100.101\n", False),
-        ("        198.51.100.100\n", "        198.51.100.100/24\n", False),
-        ("unicast_src_ip 198.51.100.11", "unicast_src_ip 198.51.100.99", False),
-        ("advert_int 1\n", "advert_int 1\n    auth_pass x\n", False),
-        ("priority 120", "priority 119", True),
-        ("weight -60", "weight -50", True),
-        ("state MASTER", "state BACKUP", True),
-        ("router_id lb-master-lb1", "router_id other", True),
-        ("        198.51.100.12\n        198.51.100.13\n", "        198.51.100.13\n        198.51.100.12\n", True),
-        ("    advert_int 1\n", "\tadvert_int   1\n", True),
+        ((1,), (2, 3), (1,), [["lb1 reload file"], ["lb2 start file", "lb3 start file"]]),
+        ((), (2, 3), (1,), [["lb2 start file"], ["lb3 start file"]]),
+        ((), (3,), (1,), [["lb3 start file"]]),
+        ((1, 2), (3,), (1,), [["lb2 stop"], ["lb1 reload file"], ["lb2 start file", "lb3 start file"]]),
     ],
+    ids=["others stopped, holder old", "holder new", "one is left", "one of the others was stopped"],
 )
-def test_identity_is_what_a_receiver_discards_adverts_for(old: str, new: str, same: bool) -> None:
-    text = KEEPALIVED_TEXTS[THREE.nodes[0]]
-    assert text.count(old) == 1
-    assert (planning.identity(text) == planning.identity(text.replace(old, new))) is same
+def test_interrupted_change_goes_on_where_it_was(
+    running: tuple[int, ...], stopped: tuple[int, ...], holders: tuple[int, ...], expected: list[list[str]]
+) -> None:
+    found = survey({**differing(*running), **stopped_keepalived(*stopped)}, holders)
+    texts = {THREE.nodes[number - 1]: text for number, text in old(rekeyed, *running, *stopped).items()}
+    plan = planning.announced(planning.plan(THREE, DESIRED, found), THREE, texts, found)
+    assert actions(plan) == expected
+
+
+def test_first_configuration_makes_nobody_deaf() -> None:
+    plan = pushed_onto(dict.fromkeys((1, 2, 3), "global_defs {\n    router_id LVS_DEVEL\n}\n"))
+    assert (names(plan), plan.notices) == ([["lb2"], ["lb3"], ["lb1"]], ())
+
+
+def test_node_that_could_not_be_asked_is_named_where_it_would_not_hear_the_others() -> None:
+    found = survey(differing(1, 2, 3), [1])
+    gone = THREE.nodes[2]
+    partial = Survey({node: facts for node, facts in found.facts.items() if node != gone}, {gone: UnreachableError("")})
+    texts = {THREE.nodes[number - 1]: text for number, text in old(rekeyed, 1, 2).items()}
+    chosen = {node: DESIRED[node] for node in THREE.nodes[:2]}
+    plan = planning.announced(planning.plan(THREE, chosen, partial), THREE, texts, partial)
+    assert "lb3 cannot be asked: it must not come back before it has been pushed to" in plan.notices[0]
+
+
+def test_largest_interval_counts_old_or_new() -> None:
+    assert pushed_onto(old(lambda text: text.replace("advert_int 1", "advert_int 4"))).advert_seconds == 4
+    assert pushed_onto(old(rekeyed)).advert_seconds == 1
+
+
+def test_no_notice_shows_a_password() -> None:
+    plan = pushed_onto(old(lambda text: text.replace("advert_int 1\n", "advert_int 1\n    auth_pass geheim\n")))
+    assert "auth_pass" in plan.notices[0]
+    assert "geheim" not in plan.notices[0]
+
+
+def test_reload_that_cannot_bring_a_change_about_becomes_a_restart_and_says_why() -> None:
+    plan = pushed_onto(old(lambda text: f"instance blue\n{text}"))
+    assert actions(plan) == [["lb2 restart file"], ["lb3 restart file"], ["lb1 restart file"]]
+    assert "a reload cannot bring it about: instance" in plan.nodes[0].keepalived.why
+    assert plan.nodes[0].keepalived == plan.waves[-1][0].keepalived
+
+
+def test_restart_costs_a_word_only_on_the_holder() -> None:
+    found = survey(holders=[2])
+    plan = planning.restart(THREE, THREE.nodes, ["keepalived"], found)
+    assert len(planning.announced(plan, THREE, {}, found).notices) == 1
+    nobody = survey()
+    plan = planning.restart(THREE, THREE.nodes, ["keepalived"], nobody)
+    assert planning.announced(plan, THREE, {}, nobody).notices == ()
+
+
+# Who joins, and who leaves
+
+
+def without_peer(number: int) -> Callable[[str], str]:
+    return lambda text: text.replace(f"        {THREE.nodes[number - 1].address}\n", "")
+
+
+def test_peer_that_joins_starts_last() -> None:
+    found = survey({**differing(1, 3), **stopped_keepalived(2)}, [1])
+    texts = {THREE.nodes[number - 1]: text for number, text in old(without_peer(2), 1, 3).items()}
+    plan = planning.announced(planning.plan(THREE, DESIRED, found), THREE, texts, found)
+    assert actions(plan) == [["lb3 reload file"], ["lb1 reload file"], ["lb2 start file"]]
+
+
+@pytest.mark.parametrize("joiner", [2, 3])
+def test_peer_to_which_one_outside_of_the_plan_does_not_send_is_not_started(joiner: int) -> None:
+    found = survey({**differing(1), **stopped_keepalived(joiner)}, [1])
+    chosen = {node: DESIRED[node] for node in THREE.nodes if node.name == f"lb{joiner}"}
+    plan = planning.plan(THREE, chosen, found)
+    outside = planning.outside(plan, found)
+    assert [node.name for node in outside] == [f"lb{number}" for number in (1, 2, 3) if number != joiner]
+    heard = {node: KEEPALIVED_TEXTS[node] for node in outside}
+    planning.announced(plan, THREE, heard, found)
+    unheard = {**heard, THREE.nodes[0]: without_peer(joiner)(KEEPALIVED_TEXTS[THREE.nodes[0]])}
+    with pytest.raises(PlanError, match=f"lb1 does not send to lb{joiner} yet"):
+        planning.announced(plan, THREE, unheard, found)
+
+
+@pytest.mark.parametrize("edit", ["virtual_router_id 69", "virtual_router_id 68\n    auth_pass geheim"])
+def test_keepalived_is_not_started_on_a_file_on_which_it_would_not_hear_one_outside_of_the_plan(edit: str) -> None:
+    found = survey(stopped_keepalived(2), [1])
+    plan = planning.plan(THREE, {THREE.nodes[1]: DESIRED[THREE.nodes[1]]}, found)
+    texts = {node: KEEPALIVED_TEXTS[node] for node in planning.outside(plan, found)}
+    planning.announced(plan, THREE, texts, found)
+    texts[THREE.nodes[2]] = texts[THREE.nodes[2]].replace("virtual_router_id 68", edit)
+    with pytest.raises(PlanError, match="lb2 and lb3 would not hear each other") as caught:
+        planning.announced(plan, THREE, texts, found)
+    assert "geheim" not in caught.value.message
+
+
+def test_peer_that_leaves_is_named_and_asked_for() -> None:
+    plan = pushed_onto(old(lambda text: text.replace("unicast_peer {\n", "unicast_peer {\n        198.51.100.14\n")))
+    assert "198.51.100.14 is no peer any more: keepalived has to be stopped there first" in plan.notices[0]
+    assert (plan.asks, actions(plan)[-1]) == (True, ["lb1 reload file"])
+
+
+# Numbers of generations
+
+
+def numbered(*generations: Generations, changing: Sequence[int] = (1, 2, 3)) -> list[tuple[int | None, int | None]]:
+    """Return number and previous of each node's plan, of nodes that stand on these generations."""
+    found = survey(differing(*changing), [1])
+    facts = {
+        node: replace(each, generations=kept)
+        for (node, each), kept in zip(found.facts.items(), generations, strict=True)
+    }
+    plan = planning.plan(THREE, DESIRED, Survey(facts, {}))
+    return [(each.number, each.previous) for each in plan.nodes]
+
+
+NEW, ONE, SEVEN = Generations(), Generations(1, kept=(0, 1)), Generations(7, kept=(0, 6, 7))
+
+
+@pytest.mark.parametrize(
+    ("generations", "expected"),
+    [
+        ((NEW, NEW, NEW), [(1, 0)] * 3),
+        ((ONE, ONE, ONE), [(2, 1)] * 3),
+        ((ONE, SEVEN, NEW), [(8, 1), (8, 7), (8, 0)]),
+        ((ONE, Generations(1, edited=True, kept=(0, 1)), ONE), [(3, 1), (3, 2), (3, 1)]),
+        ((ONE, Generations(1, kept=(0, 1, 4)), ONE), [(5, 1)] * 3),
+        ((Generations(0, edited=True, kept=(0,)), NEW, NEW), [(2, 1), (2, 0), (2, 0)]),
+    ],
+    ids=["first push", "second", "after pushes to some", "a hand edit", "after a rollback", "edited before"],
+)
+def test_number_is_the_next_one_of_all_nodes_and_previous_is_each_nodes_own(
+    generations: tuple[Generations, ...], expected: list[tuple[int, int]]
+) -> None:
+    assert numbered(*generations) == expected
+
+
+def test_nodes_that_do_not_change_have_no_number_but_their_numbers_count() -> None:
+    assert numbered(ONE, SEVEN, ONE, changing=[1]) == [(8, 1), (None, None), (None, None)]
+
+
+def test_hand_edit_that_is_not_overwritten_takes_no_number() -> None:
+    assert numbered(ONE, Generations(1, edited=True, kept=(0, 1)), ONE, changing=[1])[0] == (2, 1)
+
+
+def test_generation_that_is_gone_back_to_keeps_its_number() -> None:
+    found = survey(differing(2), [1])
+    back = {node: replace(desired, number=1) for node, desired in DESIRED.items()}
+    facts = {node: replace(each, generations=SEVEN) for node, each in found.facts.items()}
+    plan = planning.plan(THREE, back, Survey(facts, {}))
+    assert [(each.number, each.previous) for each in plan.nodes] == [(None, None), (1, 7), (None, None)]
+    assert plan.nodes[1].summary().startswith("back to generation 1, write ")
+
+
+# Back to what was there before exlb
+
+
+def original(text: str | None, *, kind: str = "proxy") -> File:
+    """Return what a node had at a path, None where nothing was there."""
+    path = PROXY_FILE.path if kind == "proxy" else KEEPALIVED_FILE.path
+    sha256 = None if text is None else hashlib.sha256(text.encode()).hexdigest()
+    return planning.kept_file(THREE, KeptFile("1", kind, path, 0o640, "0:107", sha256), text or "")
+
+
+def gone_back_to(proxy: str | None, keepalived: str | None = None) -> Plan:
+    """Plan a rollback of all nodes, which run exlb's files, to these; lb1 holds the VIP."""
+    both = (original(proxy), original(keepalived, kind="keepalived"))
+    files = tuple(file for file in both if file.known_sha256)
+    desired = Desired(files, tuple(file for file in both if not file.known_sha256), 0)
+    found = survey(holders=[1])
+    plan = planning.plan(THREE, dict.fromkeys(THREE.nodes, desired), found)
+    return planning.announced(plan, THREE, KEEPALIVED_TEXTS, found)
+
+
+def test_file_that_was_not_there_goes_and_its_unit_stops_the_holders_last() -> None:
+    plan = gone_back_to(None)
+    assert actions(plan) == [["lb2 stop file"], ["lb3 stop file"], ["lb1 stop file"]]
+    assert {(each.proxy.action, each.proxy.why) for each in plan.nodes} == {("stop", "its file goes")}
+    assert {change.reason for each in plan.nodes for change in each.changes} == {"to be removed"}
+    assert "remove /etc/haproxy/haproxy.cfg (to be removed), remove" in plan.nodes[0].summary()
+
+
+def test_vip_that_goes_for_good_is_announced_and_asked_for() -> None:
+    plan = gone_back_to("listen web\n  bind :80\n")
+    assert plan.notices == ("keepalived stops on all nodes: nobody will hold 198.51.100.100",)
+    assert (plan.asks, plan.vacant, plan.apart) == (True, True, False)
+
+
+def test_own_keepalived_of_before_is_a_change_like_any_other() -> None:
+    plan = gone_back_to(None, "vrrp_instance VI_1 {\n    virtual_router_id 51\n    priority 9\n}\n")
+    assert (plan.vacant, plan.apart, len(plan.waves)) == (False, True, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "serving"),
+    [
+        ("listen web\n  bind :80\n", False),
+        ("listen api\n  bind *:8443\n", True),
+        (PROXY_FILE.text, True),
+        (None, False),
+    ],
+    ids=["another port", "the same port", "exlb's", "none"],
+)
+def test_what_never_listened_on_the_port_need_not_serve_there(text: str | None, serving: bool) -> None:
+    assert {each.serving for each in gone_back_to(text).nodes} == {serving}
+
+
+def test_kept_file_is_compared_by_the_bytes_that_the_node_knows() -> None:
+    found = planning.kept_file(THREE, KeptFile("1", "proxy", "/etc/x", 0o600, "0:107", "aa"), "cut\n")
+    assert (found.sha256, found.mode, found.owner, found.path) == ("aa", 0o600, "0:107", "/etc/x")
+
+
+def test_kept_file_of_exlb_has_the_digest_that_the_proxy_tells_and_another_has_none() -> None:
+    assert original(PROXY_FILE.text).digest == PROXY_FILE.digest
+    assert original("global\n    description my own\n").digest == ""
+
+
+def test_kept_file_hides_the_passwords_of_its_kind() -> None:
+    assert "geheim" not in original("x").mask("stats auth admin:geheim")
+    assert "geheim" not in original("x", kind="keepalived").mask("auth_pass geheim")
+
+
+@pytest.mark.parametrize("kind", ["proxy", "keepalived", "script"])
+def test_kept_file_is_of_its_own_kind(kind: str) -> None:
+    assert original("x", kind=kind).kind == kind

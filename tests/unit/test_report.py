@@ -13,11 +13,16 @@ from rich.console import Console
 from exlb_fab.commands.base import NodeRow, Report
 from exlb_fab.commands.config import ConfigReport, SettingRow
 from exlb_fab.commands.deploy import DeployReport
+from exlb_fab.commands.diff import DiffReport
 from exlb_fab.commands.execute import ExecReport, ExecRow
+from exlb_fab.commands.history import GenerationRow, HistoryReport
 from exlb_fab.commands.install import InstallReport
+from exlb_fab.commands.lock import LockReport, LockRow
 from exlb_fab.commands.push_config import FileDiff, PushReport
+from exlb_fab.commands.recover import RecoverReport
 from exlb_fab.commands.render import RenderedFile, RenderReport
 from exlb_fab.commands.restart import RestartReport
+from exlb_fab.commands.rollback import RollbackReport
 from exlb_fab.commands.verify import BackendRow, CheckRow, VerdictRow, VerifyReport
 from exlb_fab.errors import ExlbError
 from exlb_fab.events import Event, Level
@@ -26,6 +31,7 @@ from exlb_fab.report import Screen, answer
 WIDTH = 80
 NAMES = tuple(f"control-plane-{number:02}.rack-{chr(96 + number)}.example.org" for number in range(1, 11))
 RESULTS = ("changed", "unchanged", "failed", "unreachable", "not started", "pending")
+WHEN = "2027-01-02T03:04:05Z"
 
 
 def shown(report: Report, width: int = WIDTH) -> str:
@@ -82,11 +88,47 @@ def verify_report(names: tuple[str, ...] = NAMES) -> VerifyReport:
     )
 
 
+DIFF = FileDiff(
+    nodes=NAMES, path="/etc/haproxy/haproxy.cfg", reason="content", diff="--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y"
+)
+
+
 def push_report(*, dry_run: bool) -> PushReport:
-    diff = FileDiff(
-        nodes=NAMES, path="/etc/haproxy/haproxy.cfg", reason="content", diff="--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y"
+    return PushReport(dry_run=dry_run, pending_exit_code=False, diffs=(DIFF,), notices=(), nodes=rows())
+
+
+def rollback_report(*, dry_run: bool) -> RollbackReport:
+    return RollbackReport(to=7, dry_run=dry_run, diffs=(DIFF,), notices=(), nodes=rows())
+
+
+def history_report() -> HistoryReport:
+    what = ("found on the node", "push-config", "restart haproxy keepalived")
+    files = (
+        "/etc/haproxy/haproxy.cfg",
+        "/etc/keepalived/keepalived.conf",
+        "/usr/local/libexec/exlb/check-0123456789ab.sh",
     )
-    return PushReport(dry_run=dry_run, pending_exit_code=False, diffs=(diff,), nodes=rows())
+    return HistoryReport(
+        generations=tuple(
+            GenerationRow(
+                node=name, number=number, active=number == 2, when=WHEN, who="operations-team", origin=NAMES[0],
+                what=what[number], changed=files[:number + 1],
+            )
+            for name in NAMES
+            for number in range(3)
+        ),
+        unfinished={NAMES[0]: "files were edited by hand since"},
+        journal={},
+        nodes=rows()[3:4],
+    )  # fmt: skip
+
+
+def lock_report() -> LockReport:
+    held = [
+        LockRow(node=name, who="operations-team", origin=name, since=WHEN, what="install --upgrade", changing=True)
+        for name in NAMES[1:]
+    ]
+    return LockReport(locks=(LockRow(node=NAMES[0]), *held), nodes=rows()[3:4])
 
 
 def exec_report() -> ExecReport:
@@ -105,6 +147,12 @@ def exec_report() -> ExecReport:
 REPORTS: dict[str, Callable[[], Report]] = {
     "install": lambda: InstallReport(nodes=rows()),
     "restart": lambda: RestartReport(nodes=rows()),
+    "rollback": lambda: rollback_report(dry_run=False),
+    "dry run of a rollback": lambda: rollback_report(dry_run=True),
+    "recover": lambda: RecoverReport(nodes=rows()),
+    "history": history_report,
+    "lock": lock_report,
+    "diff": lambda: DiffReport(diffs=(DIFF,), nodes=rows()),
     "push": lambda: push_report(dry_run=False),
     "dry run": lambda: push_report(dry_run=True),
     "exec": exec_report,
@@ -164,8 +212,17 @@ def test_table_of_backends_keeps_every_node_that_sees_them(width: int) -> None:
         (InstallReport(nodes=rows()[:1]), "installed"),
         (InstallReport(nodes=rows()), "2 failed; 2 unreachable; 1 not started; of 10"),
         (push_report(dry_run=True), "dry run: nothing was touched"),
-        (PushReport(dry_run=True, pending_exit_code=False, diffs=(), nodes=rows()[1:2]), "no changes"),
+        (PushReport(dry_run=True, pending_exit_code=False, diffs=(), notices=(), nodes=rows()[1:2]), "no changes"),
         (RestartReport(nodes=rows()[:1]), "restarted"),
+        (rollback_report(dry_run=True), "dry run: nothing was touched"),
+        (RollbackReport(to=7, dry_run=True, diffs=(), notices=(), nodes=rows()[1:2]), "no changes"),
+        (RollbackReport(to=7, dry_run=False, diffs=(), notices=(), nodes=rows()[1:2]), "no changes"),
+        (RollbackReport(to=7, dry_run=False, diffs=(), notices=(), nodes=rows()[:1]), "generation 7 is active again"),
+        (RecoverReport(nodes=rows()[:1]), "recovered"),
+        (RecoverReport(nodes=rows()[1:2]), "there was nothing to recover"),
+        (DiffReport(diffs=(), nodes=()), "no differences"),
+        (DiffReport(diffs=(DIFF,), nodes=()), "the active files differ from the rendered ones"),
+        (RestartReport(nodes=(rows()[0].model_copy(update={"result": "restored"}),)), "1 restored; of 1"),
     ],
 )
 def test_last_line_sums_up(report: Report, words: str) -> None:
@@ -184,6 +241,26 @@ def test_last_line_sums_up(report: Report, words: str) -> None:
 def test_verdict_is_the_last_word(changes: dict[str, object], words: str) -> None:
     last = shown(verify_report().model_copy(update=changes), 200).rstrip().splitlines()[-1]
     assert words in last
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_history_keeps_times_and_numbers_whole_and_loses_no_file(width: int) -> None:
+    text = shown(history_report(), width)
+    assert text.count("2027-01-02 03:04:05") == 3 * len(NAMES)
+    assert text.count("2 active") == len(NAMES)
+    found = columns(text)
+    assert {"haproxy.cfg", "keepalived.conf"} <= found
+    assert "files were edited by hand since" in text
+
+
+def test_diff_that_is_not_of_all_nodes_does_not_speak_for_the_others() -> None:
+    text = shown(DiffReport(diffs=(), nodes=rows()[3:4]))
+    assert text.rstrip().endswith("no differences on the nodes that were compared")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_locks_keep_their_times_whole(width: int) -> None:
+    assert shown(lock_report(), width).count("2027-01-02 03:04:05") == len(NAMES) - 1
 
 
 def test_what_a_node_printed_is_never_folded_nor_taken_for_markup() -> None:

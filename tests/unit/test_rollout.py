@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import getpass
+import re
+import socket
 import threading
 
 import pytest
 
-from exlb_fab import planning, rollout, vrrp
+from exlb_fab import __version__, locking, planning, rollout, vrrp
 from exlb_fab.cluster import Node
 from exlb_fab.errors import RemoteError, UnreachableError
 from exlb_fab.events import Event
 from exlb_fab.facts import configuration_questions, node_url
 from exlb_fab.fleet import Fleet
-from exlb_fab.planning import NodePlan, Plan
+from exlb_fab.locking import Lock
+from exlb_fab.planning import Desired, NodePlan, Plan
 from exlb_fab.proxies import PROXIES
 from exlb_fab.remote import Completed
 from exlb_fab.rendering import Templates, render
-from exlb_fab.rollout import NodeResult, carry_out, wait_for_steady
-from tests.fake import APPLY, KEEPALIVED_PATH, Clock, FakeFleet, FakeRemote, cluster
+from exlb_fab.rollout import NodeResult, Task, carry_out, wait_for_steady
+from tests.fake import APPLY, KEEPALIVED_PATH, Clock, FakeFile, FakeFleet, FakeRemote, cluster
 
 PROXY = PROXIES["haproxy"]
 THREE = cluster()
@@ -26,9 +30,10 @@ TEMPLATES = Templates()
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Replace the clock of the roll-out."""
+    """Replace the clock of the roll-out, and of who waits for a lock."""
     made = Clock()
     monkeypatch.setattr(rollout, "time", made)
+    monkeypatch.setattr(locking, "time", made)
     return made
 
 
@@ -42,7 +47,7 @@ def fakes() -> FakeFleet:
 
 
 def plan_for(fakes: FakeFleet) -> Plan:
-    desired = {node: render(THREE, node, TEMPLATES) for node in THREE.nodes}
+    desired = {node: Desired(render(THREE, node, TEMPLATES)) for node in THREE.nodes}
     with Fleet(fakes.connect) as fleet:
         survey = fleet.survey(THREE.nodes, PROXY, lambda _: configuration_questions(PROXY))
     return planning.plan(THREE, desired, survey)
@@ -54,8 +59,12 @@ def carried_out(
     for node in fakes:
         node.calls.clear()
     fakes.journal.clear()
-    with Fleet(fakes.connect, (told if told is not None else []).append, stop) as fleet:
-        results = carry_out(THREE, plan, fleet)
+    reachable = [each.node for each in fakes if not each.unreachable]
+    with (
+        Fleet(fakes.connect, (told if told is not None else []).append, stop) as fleet,
+        Lock(reachable, fleet, "test") as lock,
+    ):
+        results = carry_out(THREE, plan, fleet, lock, Task("test"))
     assert [each.node for each in results] == list(THREE.nodes)
     return {each.node.name: each for each in results}
 
@@ -81,14 +90,15 @@ def test_empty_plan_runs_nothing(fakes: FakeFleet) -> None:
     assert plan.empty
     results = carried_out(fakes, plan)
     assert words(results) == ["unchanged"] * 3
-    assert fakes.journal == []
+    assert {entry.split()[1] for entry in fakes.journal} == {"lock", "unlock"}
 
 
 def test_nodes_that_need_no_file_are_not_staged(fakes: FakeFleet) -> None:
     deployed(fakes)["lb2"].units["keepalived"].active = "inactive"
     results = carried_out(fakes, plan_for(fakes))
     assert words(results) == ["unchanged", "changed", "unchanged"]
-    assert [call for call in fakes["lb2"].calls if not call.startswith("probe")] == ["units none start 15", "close"]
+    others = ("probe", "lock", "unlock", "close")
+    assert [call for call in fakes["lb2"].calls if not call.startswith(others)] == ["units none start"]
 
 
 def test_gate_waits_for_exactly_one_holder_before_the_next_node(fakes: FakeFleet, clock: Clock) -> None:
@@ -179,17 +189,17 @@ def test_node_that_served_nobody_before_need_not_serve_afterwards(fakes: FakeFle
     assert words(carried_out(fakes, plan_for(fakes))) == ["changed"] * 3
 
 
-def test_holder_that_cannot_be_asked_is_taken_for_one_while_the_vip_answers(fakes: FakeFleet) -> None:
+@pytest.mark.parametrize(("status", "result"), [(0, "changed"), (1, "failed")], ids=["it answers", "it does not"])
+def test_holder_that_cannot_be_asked_is_taken_for_one_while_the_vip_answers(
+    fakes: FakeFleet, status: int, result: str
+) -> None:
     edited(deployed(fakes), "lb2")
     plan = plan_for(fakes)
     vip = f"ping {THREE.vip}"
     fakes.cut("lb1")
     fakes["lb2"].answers |= {"addresses": (0, "2: eth0    inet 198.51.100.12/24 scope global eth0"), vip: (0, "")}
-    fakes["lb3"].answers |= {"addresses": (0, "2: eth0    inet 198.51.100.13/24 scope global eth0"), vip: (0, "")}
-    assert carried_out(fakes, plan)["lb2"].result == "changed"
-    edited(fakes, "lb2")
-    fakes["lb3"].answers[vip] = (1, "")
-    assert carried_out(fakes, plan)["lb2"].result == "failed"
+    fakes["lb3"].answers |= {"addresses": (0, "2: eth0    inet 198.51.100.13/24 scope global eth0"), vip: (status, "")}
+    assert carried_out(fakes, plan)["lb2"].result == result
 
 
 def test_failure_says_the_step_and_the_words_of_the_node(fakes: FakeFleet) -> None:
@@ -207,10 +217,10 @@ def test_failure_says_the_step_and_the_words_of_the_node(fakes: FakeFleet) -> No
 @pytest.mark.parametrize(
     ("done", "message"),
     [
-        (Completed(0, "", ""), "lb2: status 0"),
-        (Completed(127, "", "sh: eval: not found\n"), "lb2: status 127\nsh: eval: not found"),
-        (Completed(0, "step stage\n", ""), "lb2: step stage"),
-        (Completed(1, "exlb-apply: done\n", ""), "lb2: done"),
+        (Completed(0, "", ""), "lb2: did not begin (status 0)"),
+        (Completed(127, "", "sh: eval: not found\n"), "lb2: did not begin (status 127)\nsh: eval: not found"),
+        (Completed(0, "step stage\n", ""), "lb2: ended early, after step stage"),
+        (Completed(1, "exlb-apply: done\n", ""), "lb2: done, but ended with status 1"),
     ],
     ids=["silent", "no shell", "cut short", "a contradiction"],
 )
@@ -252,7 +262,7 @@ def test_interrupt_while_staging_changes_nothing_and_forgets_what_was_staged(fak
     fakes["lb1"].before = lambda call: stop.set() if call == "stage" else None
     assert words(carried_out(fakes, plan, stop)) == ["not started"] * 3
     assert [node.files[PROXY.path].text for node in fakes] == before
-    assert [node.staged for node in fakes] == [{}, {}, {}]
+    assert [node.staged for node in fakes] == [None, None, None]
 
 
 def test_interrupt_between_nodes_ends_the_one_that_runs_with_its_gate_and_starts_no_other(
@@ -269,14 +279,18 @@ def test_interrupt_between_nodes_ends_the_one_that_runs_with_its_gate_and_starts
     assert fakes.count("discard") == {"lb1": 1, "lb2": 0, "lb3": 1}
 
 
-def test_files_are_framed_with_their_lines_and_modes(fakes: FakeFleet) -> None:
+def test_generation_tells_who_made_it_and_when_and_has_all_files_also_those_that_stay(fakes: FakeFleet) -> None:
+    edited(deployed(fakes), "lb2")
     plan = plan_for(fakes)
-    (wave,) = plan.waves
-    frames = rollout._framed(wave[0])
-    texts = {change.file.path: change.file.text for change in wave[0].changes}
-    header = f"proxy 0644 {len(texts[PROXY.path].splitlines())} {PROXY.path}\n"
-    assert frames.startswith(header + texts[PROXY.path] + "keepalived 0644 ")
-    assert frames.endswith(f"{KEEPALIVED_PATH}\n{texts[KEEPALIVED_PATH]}")
+    assert [change.file.path for change in plan.nodes[1].changes] == [PROXY.path]
+    carried_out(fakes, plan)
+    made = fakes["lb2"].generations[3]
+    assert made.files == {file.path: FakeFile(file.text, file.mode) for file in plan.nodes[1].desired.files}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made.meta["when"])
+    assert made.meta["who"] == getpass.getuser()
+    assert made.meta["from"] == socket.gethostname()
+    assert made.meta["tool"] == f"exlb {__version__}"
+    assert (made.meta["what"], made.meta["previous"]) == ("test", "0002")
 
 
 def test_waiting_looks_at_least_once_and_starts_anew_after_every_fault(clock: Clock) -> None:

@@ -1,0 +1,32 @@
+"""diff: how the active files of the nodes differ from what the environment file describes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exlb_fab.cluster import Cluster
+from exlb_fab.commands.base import NodeRow, Report, exit_code_of
+from exlb_fab.commands.push_config import FileDiff, PushOptions, push_config
+from exlb_fab.errors import EXIT_OK, EXIT_PENDING
+from exlb_fab.fleet import Fleet
+
+
+class DiffReport(Report):
+    """The differences, and the nodes that could not be asked."""
+
+    diffs: tuple[FileDiff, ...]
+    nodes: tuple[NodeRow, ...]
+
+    @property
+    def exit_code(self) -> int:
+        code = exit_code_of([row.result for row in self.nodes])
+        return EXIT_PENDING if code == EXIT_OK and self.diffs else code
+
+
+def diff(cluster: Cluster, options: PushOptions, fleet: Fleet) -> DiffReport:
+    """Compare what is active with what is rendered; `options` are those of a dry run.
+
+    A node that cannot be asked is named, and the others are compared all the same.
+    """
+    report = push_config(cluster, replace(options, skip_unreachable=True), fleet)
+    return DiffReport(diffs=report.diffs, nodes=report.nodes)

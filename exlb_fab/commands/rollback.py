@@ -1,0 +1,139 @@
+"""rollback: bring the nodes back to a generation that they keep, with the order and the gates of a push."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from exlb_fab import planning
+from exlb_fab.cluster import Cluster, Node
+from exlb_fab.commands.base import NodeRow, Report, exit_code_of, refuse_unreachable
+from exlb_fab.commands.changing import ChangeOptions, change
+from exlb_fab.commands.push_config import FileDiff, active_texts, diffs_of, keepalived_texts
+from exlb_fab.errors import UsageError
+from exlb_fab.events import Event
+from exlb_fab.facts import Facts, Kept, Survey
+from exlb_fab.fleet import Fleet
+from exlb_fab.planning import Desired, Plan
+from exlb_fab.proxies import PROXIES
+from exlb_fab.rollout import Task
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackOptions(ChangeOptions):
+    """`to` is the number of a generation, None for the one before the active one."""
+
+    to: int | None = None
+    dry_run: bool = False
+
+
+class RollbackReport(Report):
+    """Where the nodes went back to (or would, `dry_run`), node by node; `to` is None where there is nothing before."""
+
+    to: int | None
+    dry_run: bool
+    diffs: tuple[FileDiff, ...]
+    notices: tuple[str, ...]
+    nodes: tuple[NodeRow, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return exit_code_of([row.result for row in self.nodes])
+
+
+def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> RollbackReport:
+    """Make a kept generation the active one again: on each node the newest that is not newer than the one asked for."""
+    proxy = PROXIES[cluster.proxy]
+    active: dict[Node, Mapping[str, str]] = {}
+    target: list[int] = []
+
+    def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
+        told = _asked(fleet.survey(nodes, proxy, lambda _: ["history"]))
+        histories = {node: found.history.kept if found.history else () for node, found in told.items()}
+        to = _before(histories, survey) if options.to is None else _existing(histories, options.to)
+        target[:] = [max(to.values(), default=0)]
+        chosen = {node: _newest(node, kept, to[node], survey.facts[node]) for node, kept in histories.items()}
+        reads = {
+            node: [f"read {_path(kept, file.number)}" for file in kept.files if file.sha256]
+            for node, kept in chosen.items()
+        }
+        texts = _asked(fleet.survey(nodes, proxy, lambda node: reads[node]))
+        desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
+        plan = planning.plan(cluster, desired, survey)
+        active.clear()
+        active.update(active_texts(plan, survey, fleet))
+        return planning.announced(plan, cluster, keepalived_texts(active), survey)
+
+    def show(plan: Plan) -> None:
+        for diff in diffs_of(plan, active):
+            fleet.emit(Event("diff", diff.diff or diff.reason, f"{', '.join(diff.nodes)}: {diff.path}"))
+
+    task = Task("rollback", options.on_failure)
+    changed = change(cluster, options, fleet, task, plan_for, dry_run=options.dry_run, show=show)
+    return RollbackReport(
+        to=next(iter(target), None),
+        dry_run=options.dry_run,
+        diffs=diffs_of(changed.plan, active),
+        notices=changed.plan.notices,
+        nodes=changed.rows,
+    )
+
+
+def _asked(survey: Survey) -> Mapping[Node, Facts]:
+    refuse_unreachable(survey.errors.values())
+    return survey.facts
+
+
+def _before(histories: Mapping[Node, Sequence[Kept]], survey: Survey) -> dict[Node, int]:
+    """Return for each node what was active before the newest generation of all came; what is, where it did not come.
+
+    So a second rollback changes nothing. Raises UsageError where there is nothing before.
+    """
+    newest = max((each.number for kept in histories.values() for each in kept), default=0)
+    before = {}
+    for node, kept in histories.items():
+        current = survey.facts[node].generations.current
+        if kept and kept[-1].number == newest:
+            said = kept[-1].meta.get("previous", "")
+            current = int(said) if said.isdigit() else next((each.number for each in reversed(kept[:-1])), None)
+        if current is None:
+            raise UsageError(
+                f"{node}: there is no generation to go back to", hint="exlb history shows what the nodes keep"
+            )
+        before[node] = current
+    return before
+
+
+def _existing(histories: Mapping[Node, Sequence[Kept]], to: int) -> dict[Node, int]:
+    """Return a number for every node. Raises UsageError where no generation of any has reached it yet."""
+    newest = max((each.number for kept in histories.values() for each in kept), default=None)
+    if newest is None or to > newest:
+        told = "no generation yet" if newest is None else f"generation {newest}"
+        raise UsageError(f"--to {to}: the newest on any node is {told}", hint="exlb history shows what they keep")
+    return dict.fromkeys(histories, to)
+
+
+def _newest(node: Node, kept: Sequence[Kept], to: int, found: Facts) -> Kept:
+    """Return the newest kept generation that is not newer than `to`: what was active on the node in its time.
+
+    Raises UsageError where that may be one that is no longer kept, or where the node keeps none.
+    """
+    fitting = [each for each in kept if each.number <= to]
+    pruned = found.generations.pruned
+    numbers = ", ".join(str(each.number) for each in kept) or "none"
+    if not fitting or (pruned is not None and fitting[-1].number < pruned and to != fitting[-1].number):
+        raise UsageError(f"{node}: generation {to} is not kept; kept: {numbers}", hint="exlb history")
+    return fitting[-1]
+
+
+def _path(kept: Kept, number: str) -> str:
+    return f"/var/lib/exlb/generations/{kept.number:04d}/files/{number}"
+
+
+def _desired(cluster: Cluster, kept: Kept, texts: Mapping[str, str]) -> Desired:
+    files = [planning.kept_file(cluster, file, texts.get(_path(kept, file.number), "")) for file in kept.files]
+    return Desired(
+        tuple(file for file in files if file.known_sha256),
+        tuple(file for file in files if not file.known_sha256),
+        kept.number,
+    )

@@ -1,0 +1,29 @@
+#!/bin/sh
+# What the programs of one session share: the lock that it holds on this node, and the change that runs.
+# shellcheck disable=SC2034,SC2329 # the program that follows uses these
+set -u
+umask 077
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+
+run=/run/exlb
+unit=exlb-apply
+
+# is_locked: somebody holds this node. A shared lock asks: two who ask do not take each other for a holder.
+is_locked() {
+	[ -e "$run/lock" ] && ! flock -s -n "$run/lock" true
+}
+
+# owns TOKEN: the session of this token still holds this node.
+owns() {
+	is_locked && grep -q -s -x -F "token=$1" "$run/holder"
+}
+
+# is_changing: a change runs, whoever started it and whether or not anybody still listens to it.
+is_changing() {
+	case $(systemctl show -p ActiveState "$unit.service") in
+	*=active | *=activating | *=reloading | *=deactivating) ;;
+	*) return 1 ;;
+	esac
+}
