@@ -68,32 +68,32 @@ def processes(group: str) -> frozenset[int]:
     return frozenset(found - {0})
 
 
-def send(pid: int, group: str, number: int) -> None:
-    """Send a signal to a process if it (still) is in the group."""
+def send(group: str, number: int, only: int | None = None) -> frozenset[int]:
+    """Send a signal to all processes of the group, or to one if it (still) is in it; return which were there.
+
+    All at once, as far as that goes: a process that sees another one die would take it for a failure of that one.
+    """
+    held: dict[int, int] = {}
     try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        # Asked after the process is held: an id that was reused meanwhile is in no group of ours.
-        if pid in processes(group):
-            signal.pidfd_send_signal(process, number)
-    except ProcessLookupError:
-        pass
+        for pid in processes(group):
+            if only in (None, pid):
+                with suppress(ProcessLookupError):
+                    held[pid] = os.pidfd_open(pid)
+        # Asked after the processes are held: an id that was reused meanwhile is in no group of ours.
+        members = processes(group) if held else frozenset()
+        for pid in sorted(held):
+            if pid in members:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(held[pid], number)
     finally:
-        os.close(process)
+        for descriptor in held.values():
+            os.close(descriptor)
+    return members
 
 
 def kill(group: str) -> None:
     """Kill every process in the group and below, and wait until they are gone; raises LabError."""
-
-    def gone() -> bool:
-        left = processes(group)
-        for pid in left:
-            send(pid, group, signal.SIGKILL)
-        return not left
-
-    if not until(gone, limit_s=_KILL_LIMIT_S):
+    if not until(lambda: not send(group, signal.SIGKILL), limit_s=_KILL_LIMIT_S):
         left = ", ".join(map(str, sorted(processes(group))))
         raise LabError(f"{group}: processes {left} survive SIGKILL", hint="exlb lab down")
 

@@ -15,6 +15,7 @@ from exlb_fab.lab.waiting import until
 _BOOT_SCRIPT = Path(__file__).with_name("boot.sh")
 _START_LIMIT_S = 20
 _POWEROFF_TRIES = 20
+_CUT_LIMIT_S = 2
 _POWEROFF_TRY_S = 3
 _SIGNAL_POWEROFF = signal.SIGRTMIN + 4  # systemd(1), SIGNALS
 
@@ -106,7 +107,7 @@ def power_off(node: NodeLayout) -> None:
     for _ in range(_POWEROFF_TRIES):
         # Again and again: a systemd that has only just started does not listen yet.
         if (pid := leader(node)) is not None:
-            cgroups.send(pid, node.cgroup, _SIGNAL_POWEROFF)
+            cgroups.send(node.cgroup, _SIGNAL_POWEROFF, only=pid)
         if until(lambda: not is_running(node), limit_s=_POWEROFF_TRY_S):
             cgroups.remove(node.cgroup)
             return
@@ -116,9 +117,11 @@ def power_off(node: NodeLayout) -> None:
 
 def cut_power(node: NodeLayout) -> None:
     """Kill everything of the machine at once."""
-    # With process 1 of a PID namespace the kernel kills all others in it: nobody in there gets to say goodbye.
+    # With process 1 of a PID namespace the kernel kills all others in it: nobody in there gets to say goodbye, or to
+    # see another one die first. Those outside of it end by themselves then, or are killed.
     if (pid := leader(node)) is not None:
-        cgroups.send(pid, node.cgroup, signal.SIGKILL)
+        cgroups.send(node.cgroup, signal.SIGKILL, only=pid)
+        until(lambda: not is_running(node), limit_s=_CUT_LIMIT_S)
     cgroups.kill(node.cgroup)
     cgroups.remove(node.cgroup)
 
