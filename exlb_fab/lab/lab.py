@@ -314,9 +314,16 @@ class Lab:
 
         Returns how it ended, whatever its exit status. Raises LabError if the node is off.
         """
-        words = machines.words_inside(self._layout.node(self.node(node)), command)
         # An empty input, and not ours: a command on a node has nobody to ask.
+        words = self._words_in(node, command)
         return subprocess.run(words, capture_output=capture, input=input or b"", timeout=timeout, check=False)
+
+    def popen_in(self, node: AnyNode, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a command as root inside the node; it dies with the node. Raises LabError if the node is off."""
+        return subprocess.Popen(self._words_in(node, command), **options)
+
+    def _words_in(self, node: AnyNode, command: Sequence[str]) -> list[str]:
+        return machines.words_inside(self._layout.node(self.node(node)), command)
 
     def ssh_argv(self, node: AnyNode, command: Sequence[str] = (), *, user: str = "root") -> list[str]:
         """Return the words of the ordinary ssh client on the bastion, trusting the lab's known_hosts alone."""

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from exlb_fab.errors import LabError
 from exlb_fab.lab import Lab
+from tests.lab.watching import Watch, watching
 from tests.ran import Ran
 
-PROBER = Path(__file__).parent / "prober.py"
+PROXY_PATH = "/etc/haproxy/haproxy.cfg"
+KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
 LIMIT_SECONDS = 180
 PAUSE_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a client saw: how many of its requests failed, and the longest time without a good answer."""
-
-    requests: int
-    failed: int
-    longest_gap_seconds: float
 
 
 class Bastion:
@@ -79,26 +68,53 @@ class Bastion:
 
     def holders(self) -> list[str]:
         """Return the nodes that have the VIP on an interface, by their own kernels."""
-        running = [node.name for node in self.lab.status().nodes if node.state == "running"]
-        return [n for n in running if f" {self.lab.vip}/" in self.inside(n, "ip", "-o", "addr", "show")]
+        return [n for n in self.running if f" {self.lab.vip}/" in self.inside(n, "ip", "-o", "addr", "show")]
+
+    def watched(self) -> AbstractContextManager[Watch]:
+        """Watch the VIP and two of its clients, on all nodes that run."""
+        return watching(self.lab, self.holders, self.running)
+
+    @property
+    def running(self) -> list[str]:
+        return [node.name for node in self.lab.status().nodes if node.state == "running"]
+
+    def bytes_of(self, node: str) -> list[str]:
+        """Return the hashes of a node's active files, "" for one that is not there."""
+        return [
+            self.inside(node, "sha256sum", path, check=False).split(" ")[0] for path in (PROXY_PATH, KEEPALIVED_PATH)
+        ]
+
+    def states(self) -> dict[str, str]:
+        """Return how every node stands, by the bytes that it has and by those that its generation should have."""
+        running = self.running
+        return {node: self._state(node) if node in running else "off" for node in self.nodes}
+
+    def _state(self, node: str) -> str:
+        script = "cd /var/lib/exlb && readlink current && ls intent 2>/dev/null; echo; cat current/manifest"
+        head, _, manifest = self.inside(node, "sh", "-c", script, check=False).partition("\n\n")
+        number, *intent = head.split("\n")
+        differ = [
+            path
+            for _, _, mode, owner, expected, path in (line.split(" ", 5) for line in manifest.splitlines())
+            if self._described(node, path) != ("absent" if mode == "absent" else f"{mode} {owner} {expected}")
+        ]
+        state = f"generation {int(number[-4:])}" if number else "no generation"
+        state += "".join(f", not its {path}" for path in differ)
+        return state + (", unfinished" if intent else "")
+
+    def _described(self, node: str, path: str) -> str:
+        script = 'stat -c "%a %u:%g" "$1" && sha256sum <"$1"'
+        words = self.inside(node, "sh", "-c", script, "sh", path, check=False).split()
+        return " ".join(words[:3]) or "absent"
 
     @contextmanager
-    def most_holders(self) -> Iterator[Callable[[], int]]:
-        """Count the holders again and again; call the result to learn the most that were seen at once."""
-        counts = [len(self.holders())]
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.is_set():
-                counts.append(len(self.holders()))
-
-        watching = threading.Thread(target=watch)
-        watching.start()
+    def broken(self, node: str, do: str, undo: str) -> Iterator[None]:
+        """Break something on a node with one line of shell, and mend it with another."""
+        self.inside(node, "sh", "-c", do)
         try:
-            yield lambda: max(counts)
+            yield
         finally:
-            ended.set()
-            watching.join()
+            self.inside(node, "sh", "-c", undo)
 
     @contextmanager
     def held(self, node: str, program: str, words: str) -> Iterator[Callable[[], bool]]:
@@ -157,23 +173,3 @@ class Bastion:
 
     def address(self, name: str) -> str:
         return self.lab.node(name).address
-
-    @contextmanager
-    def client(self, interval_ms: int = 50) -> Iterator[Callable[[], Seen]]:
-        """Open a new TLS connection through the VIP again and again; call the result to end it and see."""
-        words = [sys.executable, str(PROBER), self.lab.vip, "8443", str(interval_ms)]
-        process = self.lab.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        seen: list[Seen] = []
-
-        def end() -> Seen:
-            if not seen:
-                output, _ = process.communicate(timeout=30)
-                seen.append(Seen(**json.loads(output)))
-            return seen[0]
-
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"started\n"
-            yield end
-        finally:
-            end()

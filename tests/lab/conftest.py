@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,37 @@ import pytest
 from exlb_fab.errors import LabUnavailable
 from exlb_fab.lab import Lab, down, require_host
 from tests.lab.bastion import Bastion
+from tests.lab.table import Row, document
+from tests.lab.watching import Watch
 
 PASSED = "exlb/passed-at"
+ROWS = "exlb/rows-at"
+RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+WITH_ROWS = pytest.StashKey[list[str]]()
+
+AddRow = Callable[[str, str, Watch, str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--resume", action="store_true", help="leave out what has passed at this commit already")
 
 
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def _commit() -> str:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True, check=True
-    )
-    return described.stdout.strip()
+    """Return what is tested; the table that a run writes is no part of it."""
+    changed = _git("status", "--porcelain", "--", ".", f":!{RELIABILITY.relative_to(RELIABILITY.parents[1])}")
+    return _git("rev-parse", "HEAD") + ("-dirty" if changed else "")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.lab)
+    config.stash[WITH_ROWS] = [item.nodeid for item in items if "row" in getattr(item, "fixturenames", ())]
     if not config.getoption("--resume"):
         return
     done = _passed(config)
@@ -52,6 +64,33 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         assert item.config.cache is not None
         item.config.cache.set(PASSED, {_commit(): sorted(_passed(item.config) | {item.nodeid})})
     return report
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest, green: Bastion) -> AddRow:
+    """Keep a row of the table of faults: (event, what is required, what was watched, what the user read of it)."""
+
+    def add(event: str, required: str, watch: Watch, said: str) -> None:
+        kept = Row(event, required, watch.seen, green.states(), said)
+        assert request.config.cache is not None
+        rows = request.config.cache.get(ROWS, {}).get(_commit(), {})
+        request.config.cache.set(ROWS, {_commit(): {**rows, request.node.nodeid: kept.as_json()}})
+
+    return add
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the table when every row of it has been seen at this commit, in this run or an earlier one."""
+    config = session.config
+    if not config.getoption("--resume", default=False) or exitstatus not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return
+    assert config.cache is not None
+    rows: dict[str, dict[str, Any]] = config.cache.get(ROWS, {}).get(_commit(), {})
+    wanted = config.stash[WITH_ROWS]
+    if wanted and all(name in rows for name in wanted):
+        kept = [Row.from_json(rows[name]) for name in wanted]
+        RELIABILITY.write_text(document(kept, _commit()))
 
 
 @pytest.fixture(scope="session", autouse=True)

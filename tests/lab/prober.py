@@ -1,8 +1,9 @@
-"""A client of the VIP: a new TLS connection and one request every INTERVAL ms, until stdin closes.
+"""Clients of the VIP: a new TLS connection and one request every INTERVAL ms, and one that stays open.
 
     prober.py HOST PORT INTERVAL_MS
 
-Prints `started` after the first good answer, and at the end what it saw as JSON. Ends by itself after ten minutes.
+Prints `started SERVER` after the first good answers, SERVER being the apiserver that the open connection has reached,
+and what it saw as JSON when stdin closes. Ends by itself after ten minutes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import json
 import select
 import ssl
 import sys
+import threading
 import time
 
 LIMIT_SECONDS = 600
-REQUEST_SECONDS = 3
+REQUEST_SECONDS = 1
+SILENCE_SECONDS = 5  # the stand-in says something every second
+SAMPLE_SECONDS = 0.01
 
 
 def ask(host: str, port: int, context: ssl.SSLContext) -> bool:
@@ -30,14 +34,51 @@ def ask(host: str, port: int, context: ssl.SSLContext) -> bool:
         connection.close()
 
 
+class LongConnection(threading.Thread):
+    """One request whose answer never ends; `alive` until it does."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(daemon=True)
+        self._connection = http.client.HTTPSConnection(host, port, timeout=SILENCE_SECONDS, context=context)
+        self._connection.request("GET", "/watch")
+        self._answer = self._connection.getresponse()
+        self.server = json.loads(self._answer.readline())["object"]["host"]
+        self.alive = True
+
+    def run(self) -> None:
+        try:
+            while self._answer.readline():
+                pass
+        except (OSError, http.client.HTTPException):
+            pass
+        self.alive = False
+
+
+class Delay(threading.Thread):
+    """How much later than asked for this process is woken up, at most: what no bound can leave out."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        while True:
+            began = time.monotonic()
+            time.sleep(SAMPLE_SECONDS)
+            self.seconds = max(self.seconds, time.monotonic() - began - SAMPLE_SECONDS)
+
+
 def main() -> None:
     host, port, interval_ms = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     context = ssl._create_unverified_context()
     began = time.monotonic()
     while not ask(host, port, context):
-        if time.monotonic() > began + REQUEST_SECONDS * 10:
+        if time.monotonic() > began + 30:
             sys.exit("no answer to begin with")
-    print("started", flush=True)
+    long, delay = LongConnection(host, port, context), Delay()
+    long.start()
+    delay.start()
+    print("started", long.server, flush=True)
     requests = failed = 0
     last_good, longest = time.monotonic(), 0.0
     while time.monotonic() < began + LIMIT_SECONDS:
@@ -51,7 +92,14 @@ def main() -> None:
             failed += 1
         if select.select([sys.stdin], [], [], interval_ms / 1000)[0]:
             break
-    print(json.dumps({"requests": requests, "failed": failed, "longest_gap_seconds": longest}))
+    seen = {
+        "requests": requests,
+        "failed": failed,
+        "longest_gap_seconds": longest,
+        "long_lived": long.alive,
+        "delay_seconds": delay.seconds,
+    }
+    print(json.dumps(seen))
 
 
 if __name__ == "__main__":

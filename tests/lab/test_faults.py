@@ -70,9 +70,9 @@ def test_one_dead_apiserver_is_a_warning_and_clients_are_served(green: Bastion, 
         lambda: green.verdicts(green.exlb("verify", "-o", "json", status=None), "warn") == seen_down, TAKEOVER_SECONDS
     )
     green.exlb("verify")
-    with green.client() as seen:
+    with green.watched() as watch:
         green.exlb("verify")
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
 
 
 @pytest.mark.parametrize("victim", ["lb1", "lb3"])
@@ -106,9 +106,9 @@ def test_skip_unreachable_pushes_to_the_others(green: Bastion, deployed_lab: Lab
         lambda: green.exlb("verify", status=None).said.count("2 of 3 up") == 2 and green.served(), TAKEOVER_SECONDS
     )
     env = green.environment(BALANCE="leastconn")
-    with green.client() as seen:
+    with green.watched() as watch:
         ran = green.exlb("push-config", "--skip-unreachable", "-o", "json", env=env, status=4)
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     assert {row["node"]: row["result"] for row in ran.json["nodes"]} == {
         "lb1": "changed",
         "lb2": "changed",

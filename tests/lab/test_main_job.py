@@ -56,20 +56,20 @@ def test_hand_edit_is_found_by_verify_and_mended_by_push(green: Bastion) -> None
     plan = green.exlb("push-config", "--dry-run", "--exit-code", status=6)
     assert "- balance leastconn" in plan.said
     assert green.inside("lb2", "cat", path) != rendered
-    with green.client() as seen:
+    with green.watched() as watch:
         assert "lb2" in green.exlb("push-config").said
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     assert green.inside("lb2", "cat", path) == rendered
     green.exlb("verify")
 
 
 def test_valid_change_of_the_proxy_costs_clients_nothing(green: Bastion) -> None:
     holders = green.holders()
-    with green.client() as seen:
+    with green.watched() as watch:
         ran = green.exlb("push-config", "-o", "json", env=green.environment(BALANCE="leastconn"))
     assert results(ran.json) == {"changed"}
-    assert seen().requests > 5
-    assert seen().failed == 0
+    assert watch.seen.requests > 5
+    assert watch.seen.failed == 0
     assert green.holders() == holders
     assert "balance leastconn" in green.inside("lb1", "cat", "/etc/haproxy/haproxy.cfg")
 
@@ -77,11 +77,11 @@ def test_valid_change_of_the_proxy_costs_clients_nothing(green: Bastion) -> None
 def refused(green: Bastion, templates: Path, path: str, words: str) -> None:
     """Assert that a push of broken templates is refused by a node's validator and changes nothing."""
     before = {node: green.inside(node, "sha256sum", path) for node in green.nodes}
-    with green.client() as seen:
+    with green.watched() as watch:
         ran = green.exlb("push-config", "--template-dir", str(templates), status=1)
     assert words in ran.said
     assert {node: green.inside(node, "sha256sum", path) for node in green.nodes} == before
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     assert all("staging" not in green.inside(node, "ls", "/var/lib/exlb") for node in green.nodes)
     green.exlb("verify")
 
@@ -148,7 +148,7 @@ def test_no_apiserver_yet_is_green_when_expected(green: Bastion, deployed_lab: L
 
 def test_push_to_a_dead_port_stops_at_the_first_node(green: Bastion) -> None:
     env = green.environment(APISERVER_SRC_PORT="6555")
-    with green.client() as seen:
+    with green.watched() as watch:
         ran = green.exlb("push-config", "-o", "json", env=env, status=1)
     rows = {row["node"]: row for row in ran.json["nodes"]}
     assert {node: row["result"] for node, row in rows.items()} == {
@@ -158,17 +158,17 @@ def test_push_to_a_dead_port_stops_at_the_first_node(green: Bastion) -> None:
     }
     assert "failed gate-proxy" in rows["lb2"]["detail"]
     assert "no server is up" in rows["lb2"]["detail"]
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     # It is back on the bytes that it had, and serves.
     green.exlb("verify")
 
 
 def test_keepalived_that_runs_an_older_file_is_reloaded(green: Bastion) -> None:
     green.inside("lb2", "touch", "/etc/keepalived/keepalived.conf")
-    with green.client() as seen:
+    with green.watched() as watch:
         ran = green.exlb("push-config")
     assert "its file is newer than what it runs" in ran.said
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     assert "no changes" in green.exlb("push-config").said
 
 
@@ -178,16 +178,16 @@ def test_vrid_changes_on_all_nodes_or_on_none(green: Bastion) -> None:
     ran = green.exlb("push-config", "--nodes", "lb2", env=env, status=1)
     assert "lb1, lb3 would not hear lb2 any more" in ran.said
     assert green.inside("lb2", "sha256sum", "/etc/keepalived/keepalived.conf") == before
-    with green.most_holders() as most:
+    with green.watched() as watch:
         ran = green.exlb("push-config", "--yes", env=env)
     assert "clients lose 198.51.100.100 for" in ran.said
-    assert most() == 1
+    assert watch.seen.most_holders == 1
     green.exlb("verify", env=env)
 
 
 def test_compatible_change_of_keepalived_moves_nothing(green: Bastion) -> None:
     (holder,) = green.holders()
-    with green.client() as seen:
+    with green.watched() as watch:
         green.exlb("push-config", env=green.environment(CHECK_FALL="3"))
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     assert green.holders() == [holder]

@@ -5,20 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from exlb_fab.lab import Lab
-from tests.lab.bastion import Bastion
-
-PROXY_PATH = "/etc/haproxy/haproxy.cfg"
-KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
-
-
-def bytes_of(green: Bastion, node: str) -> list[str]:
-    """Return the hashes of a node's active files."""
-    return [green.inside(node, "sha256sum", path, check=False).split(" ")[0] for path in (PROXY_PATH, KEEPALIVED_PATH)]
+from tests.lab.bastion import PROXY_PATH, Bastion
 
 
 def test_killed_exlb_leaves_a_node_that_ends_its_change_by_itself(green: Bastion) -> None:
     env = green.environment(BALANCE="leastconn")
-    with green.client() as seen:
+    with green.watched() as watch:
         with green.held("lb2", "mv", ".exlb-new") as stands:
             process = green.start("push-config", env=env)
             green.wait_until(stands)
@@ -30,13 +22,13 @@ def test_killed_exlb_leaves_a_node_that_ends_its_change_by_itself(green: Bastion
         _, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors.decode()
     assert "an earlier change was still under way; it ended: done" in errors.decode()
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     green.exlb("verify", env=env)
     assert "no changes" in green.exlb("push-config", env=env).said
 
 
 def test_power_cut_between_two_renames_is_taken_back_by_the_next_push(green: Bastion, deployed_lab: Lab) -> None:
-    before = bytes_of(green, "lb3")
+    before = green.bytes_of("lb3")
     env = green.environment(BALANCE="leastconn", CHECK_FALL="3")
     # The proxy's file is in its place, keepalived's is not yet.
     with green.held("lb3", "mv", "keepalived.conf.exlb-new") as stands:
@@ -47,11 +39,11 @@ def test_power_cut_between_two_renames_is_taken_back_by_the_next_push(green: Bas
         assert process.returncode != 0
     deployed_lab.boot("lb3")
     green.inside("lb3", "rm", "-f", "/usr/local/sbin/mv")
-    assert bytes_of(green, "lb3") != before
+    assert green.bytes_of("lb3") != before
     assert "was interrupted" in green.exlb("history", "--nodes", "lb3").said
     ran = green.exlb("recover")
     assert "was interrupted: back to" in ran.said
-    assert bytes_of(green, "lb3") == before
+    assert green.bytes_of("lb3") == before
     green.exlb("push-config", env=env)
     green.wait_until(lambda: green.exlb("verify", env=env, status=None).status == 0, 90)
 
@@ -71,12 +63,12 @@ def test_of_two_pushes_at_once_one_changes_everything_and_the_other_nothing(gree
 
 
 def test_rollback_brings_the_bytes_back_and_zero_is_what_was_there_before(green: Bastion) -> None:
-    before = {node: bytes_of(green, node) for node in green.nodes}
+    before = {node: green.bytes_of(node) for node in green.nodes}
     green.exlb("push-config", env=green.environment(BALANCE="leastconn"))
-    with green.client() as seen:
+    with green.watched() as watch:
         green.exlb("rollback")
-    assert seen().failed == 0
-    assert {node: bytes_of(green, node) for node in green.nodes} == before
+    assert watch.seen.failed == 0
+    assert {node: green.bytes_of(node) for node in green.nodes} == before
     assert "no changes" in green.exlb("rollback").said
     green.exlb("rollback", "--to", "0", "--yes")
     for node in green.nodes:
@@ -88,12 +80,12 @@ def test_rollback_brings_the_bytes_back_and_zero_is_what_was_there_before(green:
 def test_proxy_that_cannot_start_on_its_new_file_is_restored_and_serves(green: Bastion, tmp_path: Path) -> None:
     text = Path("templates/haproxy.cfg.j2").read_text()
     (tmp_path / "haproxy.cfg.j2").write_text(text.replace("chroot /var/lib/haproxy", "chroot /nowhere"))
-    before = {node: bytes_of(green, node) for node in green.nodes}
-    with green.client() as seen:
+    before = {node: green.bytes_of(node) for node in green.nodes}
+    with green.watched() as watch:
         ran = green.exlb("push-config", "--template-dir", str(tmp_path), status=1)
     assert "lb2" in ran.said
-    assert seen().failed == 0
-    assert {node: bytes_of(green, node) for node in green.nodes} == before
+    assert watch.seen.failed == 0
+    assert {node: green.bytes_of(node) for node in green.nodes} == before
     green.exlb("verify")
 
 

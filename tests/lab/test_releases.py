@@ -19,9 +19,9 @@ def test_deploy_takes_fresh_nodes_of_a_release_to_green(release: str, tmp_path: 
         bastion = Bastion(Lab.up(name, 2, release), tmp_path)
         bastion.exlb("deploy")
         assert bastion.holders() == ["lb1"]
-        with bastion.client() as seen:
+        with bastion.watched() as watch:
             bastion.exlb("push-config", env=bastion.environment(BALANCE="leastconn"))
-        assert seen().failed == 0
+        assert watch.seen.failed == 0
         assert "no changes" in bastion.exlb("push-config", env=bastion.environment(BALANCE="leastconn")).said
     finally:
         down(name)

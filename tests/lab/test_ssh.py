@@ -76,9 +76,9 @@ def test_host_keys_are_not_looked_at_only_when_told(green: Bastion) -> None:
 
 def test_works_as_a_user_with_sudo_without_password(green: Bastion) -> None:
     env = green.environment(SSH_USER="operator", BALANCE="roundrobin")
-    with green.client() as seen:
+    with green.watched() as watch:
         green.exlb("deploy", env=env)
-    assert seen().failed == 0
+    assert watch.seen.failed == 0
     assert green.exlb("exec", "--", "id", "-un", env=env).said.count("operator") == 3
     assert green.exlb("exec", "--sudo", "--", "id", "-un", env=env).said.count("root") == 3
 

@@ -1,0 +1,89 @@
+"""The table of faults in docs/reliability.md: what each row of it has seen, kept until all rows have been run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.lab.watching import Seen
+
+HEADER = """# Faults, and what clients saw of them
+
+Written by `make test-all` on {date}, at commit {commit}: three nodes of Debian 12 in the lab, alone on the machine.
+Each row is a test in tests/lab/test_reliability*.py. During each of them one client opened a new TLS connection
+through the VIP every 50 ms, and another one held a connection open from before to after; every appearance of the VIP on
+a node was taken from that node's kernel. "Delay" is the most by which the client itself was woken up late: a gap
+shorter than that means nothing. A gap includes the 50 ms between two requests, and up to a second in which a request
+that was under way waited for its answer.
+
+What an emulated power cut cannot show: the machines of the lab are killed all at once, and their disks are those of
+this host. What was written and not yet synced survives such a cut, and would not survive a real one. That every rename
+has a sync of the file before it and of the directory after it is in `apply.sh`, and not in this table.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what was done, what is required, what was seen, how the nodes stood after it, what the user read."""
+
+    event: str
+    required: str
+    seen: Seen
+    states: Mapping[str, str]
+    said: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Row:
+        return cls(**{**kept, "seen": Seen(**kept["seen"])})
+
+    def cells(self) -> tuple[str, ...]:
+        seen = self.seen
+        return (
+            self.event,
+            self.required,
+            f"{seen.failed} of {seen.requests}",
+            f"{seen.longest_gap_seconds:.2f} s",
+            f"{seen.delay_seconds:.2f} s",
+            "lived" if seen.long_lived else "ended",
+            str(seen.moves),
+            str(seen.most_holders),
+            _states(self.states),
+            self.said.replace("|", "\\|"),
+        )
+
+
+def _states(states: Mapping[str, str]) -> str:
+    """Return how the nodes stand, those that stand alike together."""
+    alike: dict[str, list[str]] = {}
+    for node, state in states.items():
+        alike.setdefault(state, []).append(node)
+    if len(alike) == 1:
+        return f"all: {next(iter(alike))}"
+    return "; ".join(f"{', '.join(nodes)}: {state}" for state, nodes in alike.items())
+
+
+COLUMNS = (
+    "event or fault",
+    "required",
+    "requests failed",
+    "longest gap",
+    "delay",
+    "open connection",
+    "VIP moves",
+    "most holders",
+    "nodes after it",
+    "what the user read",
+)
+
+
+def document(rows: Iterable[Row], commit: str) -> str:
+    """Return docs/reliability.md."""
+    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(row.cells() for row in rows)]
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return f"{HEADER.format(date=date, commit=commit)}\n{table}"
