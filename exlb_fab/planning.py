@@ -122,7 +122,8 @@ class Plan:
 
     `notices` are what the operator has to know of the cost beforehand, `asks` that a yes to them is needed.
     `apart` tells that old and new keepalived do not hear each other, `vacant` that nobody is to hold the VIP in the
-    end. `advert_seconds` is the largest interval, old or new.
+    end. `leaving` are peers until now that are in the environment file no more: their keepalived has to stop first.
+    `advert_seconds` is the largest interval, old or new.
     """
 
     proxy: Proxy
@@ -133,6 +134,7 @@ class Plan:
     asks: bool = False
     apart: bool = False
     vacant: bool = False
+    leaving: tuple[Node, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -276,13 +278,14 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
     plan = replace(plan, advert_seconds=max(plan.advert_seconds, *adverts, 0.0))
     plan = _restarted(plan, changes)
     known = {node.address for node in cluster.nodes}
-    leaving = sorted({str(each) for change in changes.values() for each in change.leaving - known})
+    gone = {each for change in changes.values() for each in change.leaving - known if isinstance(each, IPv4Address)}
+    leaving = tuple(Node(str(each), each, "", len(cluster.nodes)) for each in sorted(gone))
     if leaving:
         notice = (
-            f"{', '.join(leaving)} is no peer any more: keepalived has to be stopped there first, "
-            f"or it hears nobody and holds {cluster.vip} too"
+            f"{', '.join(map(str, leaving))} is no peer any more: keepalived is stopped there first, and stays off at "
+            f"boot, because it would hear nobody and hold {cluster.vip} too; where it holds it, the address moves once"
         )
-        plan = replace(plan, notices=(*plan.notices, notice), asks=True)
+        plan = replace(plan, notices=(*plan.notices, notice), asks=True, leaving=leaving)
     running = {node for node, found in survey.facts.items() if found.units[KEEPALIVED_UNIT].running}
     ending = {each.node for each in plan.nodes if each.keepalived.action == "stop"}
     apart = {node: each for node, each in changes.items() if each.deaf and node in running - ending}

@@ -17,7 +17,7 @@ from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import ExlbError, RemoteError
 from exlb_fab.events import Event
 from exlb_fab.facts import Survey
-from exlb_fab.fleet import Fleet, NotStartedError
+from exlb_fab.fleet import Fleet, NotStartedError, Outcomes
 from exlb_fab.locking import Lock
 from exlb_fab.planning import Change, NodePlan, Plan
 from exlb_fab.proxies import PROXIES, Proxy
@@ -110,6 +110,38 @@ def settle(cluster: Cluster, nodes: Iterable[Node], survey: Survey, fleet: Fleet
     return bool(unsettled)
 
 
+def retire(cluster: Cluster, leaving: Sequence[Node], fleet: Fleet, lock: Lock, advert_seconds: float) -> None:
+    """Stop keepalived for good on nodes that are peers no more, and see that another one holds the VIP then.
+
+    `lock` holds those nodes. Raises RemoteError, where that is not so, once it runs there again.
+    """
+    proxy = PROXIES[cluster.proxy]
+    everybody = (*cluster.nodes, *leaving)
+
+    def launched(action: str) -> Outcomes[Completed]:
+        for node in leaving:
+            fleet.emit(Event("step", f"{action} keepalived: it is no peer any more", node.name))
+
+        def launch_one(node: Node, remote: Remote) -> Completed:
+            args = ("units", "none", action, str(GATE_SECONDS), facts.node_url(cluster, node))
+            return _launch(node, remote, proxy, lock, args)
+
+        return fleet.tidy(leaving, launch_one)
+
+    held = fleet.look(everybody, proxy, lambda _: ["addresses"]).holders(cluster.vip.address)
+    failures = list(launched("retire").errors.values())
+    if held and not failures:
+        limit = vrrp.election_seconds(vrrp.priorities(len(everybody)), advert_seconds) + MARGIN_SECONDS
+        faults = wait_for_steady(lambda: _faults(cluster, fleet, everybody), 0, limit)
+        failures = [RemoteError(f"after {limit:.0f} s {fault}") for fault in faults.values()]
+    if failures:
+        launched("recall")
+        raise RemoteError(
+            f"{failures[0].message}\n{', '.join(map(str, leaving))}: keepalived runs again; nothing else was changed",
+            hint="exlb verify",
+        )
+
+
 class _RollOut:
     """The state of one roll-out: what has happened on which node so far."""
 
@@ -148,7 +180,9 @@ class _RollOut:
         limit = vrrp.election_seconds(priorities, advert) + MARGIN_SECONDS + steady
         serving = [each.node for each in wave if each.serving]
         vacant = self._plan.vacant and wave is self._plan.waves[-1]
-        faults = wait_for_steady(lambda: self._faults(serving, vacant=vacant), steady, limit)
+        faults = wait_for_steady(
+            lambda: _faults(cluster, self._fleet, cluster.nodes, serving, vacant=vacant), steady, limit
+        )
         if not faults:
             return True
         for node, result in list(self.results.items()):
@@ -161,35 +195,6 @@ class _RollOut:
         for where, said in faults.items():
             self._fleet.emit(Event("failure", said, where.name if where else None))
         return False
-
-    def _faults(self, serving: Sequence[Node], *, vacant: bool) -> dict[Node | None, str]:
-        """Look at all nodes and return what is wrong, by node; None stands for all of them.
-
-        `vacant` tells that nobody is to hold the VIP any more.
-        """
-        cluster = self._cluster
-        urls = {node: facts.node_url(cluster, node) for node in serving}
-
-        def questions(node: Node) -> list[str]:
-            asked = ["addresses", f"ping {cluster.vip}"]
-            return [*asked, f"request {urls[node]}"] if node in urls else asked
-
-        seen = self._fleet.look(cluster.nodes, self._proxy, questions)
-        faults: dict[Node | None, str] = {}
-        for node, url in urls.items():
-            reply = seen.facts[node].replies[url] if node in seen.facts else None
-            if reply is None or reply.code is None:
-                faults[node] = f"it does not serve: {reply.error if reply else seen.errors[node].message}"
-        holders = seen.holders(cluster.vip.address)
-        # A node that cannot be asked may be the holder, and then the VIP answers.
-        elsewhere = seen.errors and all(found.pings[str(cluster.vip)] for found in seen.facts.values())
-        verb = "hold" if len(holders) > 1 else "holds"
-        said = f"{', '.join(map(str, holders)) or 'no node'} {verb} {cluster.vip}"
-        if vacant and holders:
-            faults[None] = f"{said}, although keepalived is stopped"
-        elif not vacant and (len(holders) > 1 or (not holders and not elsewhere)):
-            faults[None] = f"{said}, not exactly one"
-        return faults
 
     def retreat(self, wave: Sequence[NodePlan]) -> None:
         """After a failure, take back what did not restore itself: the wave, or with `rollback-all` every node."""
@@ -354,6 +359,37 @@ class _RollOut:
             for file in plan.desired.files
         ]
         return "".join(lines)
+
+
+def _faults(
+    cluster: Cluster, fleet: Fleet, nodes: Sequence[Node], serving: Sequence[Node] = (), *, vacant: bool = False
+) -> dict[Node | None, str]:
+    """Look at nodes and return what is wrong, by node; None stands for all of them.
+
+    Those that are `serving` have to answer. `vacant` tells that nobody is to hold the VIP any more.
+    """
+    urls = {node: facts.node_url(cluster, node) for node in serving}
+
+    def questions(node: Node) -> list[str]:
+        asked = ["addresses", f"ping {cluster.vip}"]
+        return [*asked, f"request {urls[node]}"] if node in urls else asked
+
+    seen = fleet.look(nodes, PROXIES[cluster.proxy], questions)
+    faults: dict[Node | None, str] = {}
+    for node, url in urls.items():
+        reply = seen.facts[node].replies[url] if node in seen.facts else None
+        if reply is None or reply.code is None:
+            faults[node] = f"it does not serve: {reply.error if reply else seen.errors[node].message}"
+    holders = seen.holders(cluster.vip.address)
+    # A node that cannot be asked may be the holder, and then the VIP answers.
+    elsewhere = seen.errors and all(found.pings[str(cluster.vip)] for found in seen.facts.values())
+    verb = "hold" if len(holders) > 1 else "holds"
+    said = f"{', '.join(map(str, holders)) or 'no node'} {verb} {cluster.vip}"
+    if vacant and holders:
+        faults[None] = f"{said}, although keepalived is stopped"
+    elif not vacant and (len(holders) > 1 or (not holders and not elsewhere)):
+        faults[None] = f"{said}, not exactly one"
+    return faults
 
 
 def _name(number: int) -> str:

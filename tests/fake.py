@@ -269,10 +269,12 @@ class FakeNode:
 
     def act(self, unit: str, action: str) -> None:
         """Do what systemctl does, and what the units do then."""
-        assert action in ("none", "reload", "start", "restart", "stop"), action
+        assert action in ("none", "reload", "start", "restart", "stop", "retire", "recall"), action
         found, path = self.units[unit], {"haproxy": PROXY.path, "keepalived": KEEPALIVED_PATH}[unit]
         assert action != "reload" or found.active == "active", f"{self.name}: reload of {unit}, which does not run"
-        if action == "stop":
+        if action in ("retire", "recall"):
+            found.file_state = "disabled" if action == "retire" else "enabled"
+        if action in ("stop", "retire"):
             found.active, found.loaded = "inactive", ""
         elif action != "none":
             assert path in self.files, f"{self.name}: {action} {unit} without {path}"
@@ -308,7 +310,8 @@ class FakeFleet:
         return self.connect, lambda: None
 
     def connect(self, node: Node) -> Remote:
-        fake = self.nodes[node.name]
+        # Not by its name: one that has left the file has none.
+        (fake,) = (each for each in self if each.node.address == node.address)
         if fake.unreachable:
             raise fake.unreachable
         return FakeRemote(self, fake)

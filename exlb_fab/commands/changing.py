@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from exlb_fab import facts, rollout
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, failure, refuse_unreachable, rolled, select
-from exlb_fab.errors import ExlbError, UsageError
+from exlb_fab.errors import EXIT_UNREACHABLE, ExlbError, UnreachableError, UsageError
 from exlb_fab.events import Event
 from exlb_fab.facts import Survey
 from exlb_fab.fleet import Fleet
 from exlb_fab.locking import Lock
 from exlb_fab.planning import Plan
+from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
 from exlb_fab.rollout import NodeResult, OnFailure, Task
 
@@ -69,8 +70,14 @@ def change(
         plan = plan_for([node for node in reachable if node not in missing], survey)
         _tell(plan, fleet)
         show(plan)
+        leaving = _leaving(plan, options, fleet)
         if plan.asks and not options.yes:
             _ask(fleet)
+        if leaving:
+            with Lock(leaving, fleet, task.what, options.lock_wait_seconds) as theirs:
+                rollout.retire(cluster, leaving, fleet, theirs, plan.advert_seconds)
+            survey, missing = look(cluster, chosen, options, fleet)
+            plan = plan_for([node for node in reachable if node not in missing], survey)
         results = rollout.carry_out(cluster, plan, fleet, lock, task)
     return Changed(plan, _rows(chosen, results, missing))
 
@@ -85,6 +92,26 @@ def look(
     if not options.skip_unreachable:
         refuse_unreachable(missing.values())
     return survey, missing
+
+
+def _leaving(plan: Plan, options: ChangeOptions, fleet: Fleet) -> list[Node]:
+    """Return the nodes that leave and have a keepalived that runs, or would at boot.
+
+    Raises UnreachableError where one cannot be asked: nobody knows then whether it would hold the VIP too.
+    """
+    found = fleet.survey(plan.leaving, plan.proxy, lambda _: [f"unit {KEEPALIVED_UNIT}"])
+    for node, error in found.errors.items():
+        if error.exit_code != EXIT_UNREACHABLE:
+            raise error
+        if not options.skip_unreachable:
+            raise UnreachableError(
+                f"{error.message}\n{node} leaves, and must not run keepalived any more\n"
+                "nothing was changed on any node",
+                hint="--skip-unreachable goes on without it: it must not come back with its keepalived",
+            )
+        fleet.emit(Event("warning", "cannot be asked: it must not come back with its keepalived", node.name))
+    units = {node: each.units[KEEPALIVED_UNIT] for node, each in found.facts.items()}
+    return [node for node, unit in units.items() if unit.running or unit.enabled]
 
 
 def _tell(plan: Plan, fleet: Fleet) -> None:

@@ -9,7 +9,8 @@
 #                                         number for what exlb did not write, if the active files are such. PROXY and
 #                                         KEEPALIVED say what the units need (none, reload, start, restart, stop), LIMIT
 #                                         is the gate's, in seconds, URL is asked through the node's own port
-#   units PROXY KEEPALIVED LIMIT URL      the same for the units alone, where no file changes
+#   units PROXY KEEPALIVED LIMIT URL      the same for the units alone, where no file changes; there is also retire, which
+#                                         stops a unit for good, and recall, which undoes that
 #   recover LIMIT URL                     take an unfinished change back; one that was complete is ended
 #   discard TOKEN                         forget what is staged
 #
@@ -325,9 +326,11 @@ change_unit() {
 	none) return 0 ;;
 	start | restart | reload) systemctl reset-failed "$1.service" 2>/dev/null ;;
 	stop) ;;
+	retire) set -- "$1" disable --now ;;
+	recall) set -- "$1" enable --now ;;
 	*) echo "unknown action $2" && return 1 ;;
 	esac
-	systemctl "$2" "$1.service" 2>&1 && return
+	systemctl -q "$2" ${3+"$3"} "$1.service" 2>&1 && return
 	journal_end "$1"
 	return 1
 }
@@ -424,7 +427,7 @@ do_units() {
 	case $1 in none | stop) ;; *) run_step gate-proxy gate_proxy "$5" "$3" "$4" || return ;; esac
 	tried="$1 $2"
 	run_step "$2-keepalived" change_unit keepalived "$2" || return
-	case $2 in none | stop) ;; *) run_step gate-keepalived gate_keepalived || return ;; esac
+	case $2 in none | stop | retire) ;; *) run_step gate-keepalived gate_keepalived || return ;; esac
 }
 
 # back UNIT ACTION PATH: on the old bytes again, whatever was tried; what did not run before does not run now.

@@ -473,19 +473,67 @@ def test_node_that_comes_back_alone_is_started(green: Site) -> None:
     assert steps(green) == ["lb3 start"]
 
 
-def test_node_that_leaves_has_to_be_stopped_first_and_that_is_asked_for(site: Callable[..., Site]) -> None:
-    leaving = site().deploy()
-    environment_file(leaving.folder, 2)
+@pytest.fixture
+def leaving(site: Callable[..., Site]) -> Site:
+    """Three nodes that are deployed, of which the file has only two any more."""
+    three = site().deploy()
+    environment_file(three.folder, 2)
+    return three
+
+
+def test_node_that_leaves_is_stopped_first_and_that_is_asked_for(leaving: Site) -> None:
     before = leaving.fleet.state
     ran = leaving.exlb("push-config", status=2)
-    assert (
-        "198.51.100.13 is no peer any more: keepalived has to be stopped there first, "
-        "or it hears nobody and holds 198.51.100.100 too"
-    ) in ran.said
+    assert "198.51.100.13 is no peer any more: keepalived is stopped there first, and stays off at boot" in ran.said
     assert leaving.fleet.state == before
-    leaving.fleet["lb3"].act("keepalived", "stop")
     leaving.exlb("push-config", "--yes")
-    assert (steps(leaving), leaving.fleet.most_holders) == (["lb2 reload file", "lb1 reload file"], 1)
+    assert (steps(leaving), leaving.fleet.most_holders) == (["lb3 retire", "lb2 reload file", "lb1 reload file"], 1)
+    assert leaving.fleet["lb3"].units["keepalived"].file_state == "disabled"
+    assert leaving.fleet["lb3"].lock is None
+    assert "no changes" in leaving.exlb("push-config").said
+
+
+def test_holder_that_leaves_gives_the_vip_away_before_the_others_change(leaving: Site) -> None:
+    environment_file(leaving.folder, 2, NODE_IPS="(198.51.100.12 198.51.100.13)", NODE_NAMES="(lb2 lb3)")
+    leaving.exlb("push-config", "--yes")
+    # The VIP has moved to lb2 by then, so that it is the last.
+    assert (steps(leaving), leaving.fleet.most_holders) == (["lb1 retire", "lb3 reload file", "lb2 reload file"], 1)
+    assert hold(leaving) == ["lb2"]
+
+
+def test_node_that_leaves_and_stands_still_already_is_left_alone(leaving: Site) -> None:
+    leaving.fleet["lb3"].act("keepalived", "retire")
+    leaving.exlb("push-config", "--yes")
+    assert steps(leaving) == ["lb2 reload file", "lb1 reload file"]
+
+
+def test_node_that_leaves_and_cannot_be_asked_is_refused_unless_it_may_be_skipped(leaving: Site) -> None:
+    leaving.fleet.cut("lb3")
+    before = leaving.fleet.state
+    ran = leaving.exlb("push-config", "--yes", status=4)
+    assert "198.51.100.13 leaves, and must not run keepalived any more nothing was changed on any node" in ran.said
+    assert leaving.fleet.state == before
+    ran = leaving.exlb("push-config", "--yes", "--skip-unreachable")
+    assert "it must not come back with its keepalived" in ran.said
+    assert steps(leaving) == ["lb2 reload file", "lb1 reload file"]
+
+
+def test_node_that_leaves_and_is_locked_is_left_alone_with_all_others(leaving: Site) -> None:
+    leaving.fleet["lb3"].lock = {"token": "1", "who": "eve", "from": "there", "what": "restart", "since": "x"}
+    before = leaving.fleet.state
+    ran = leaving.exlb("push-config", "--yes", status=5)
+    assert "198.51.100.13 is locked by eve from there" in ran.said
+    assert leaving.fleet.state == before
+
+
+def test_holder_that_leaves_comes_back_where_nobody_takes_the_vip(leaving: Site) -> None:
+    environment_file(leaving.folder, 2, NODE_IPS="(198.51.100.12 198.51.100.13)", NODE_NAMES="(lb2 lb3)")
+    for name in ("lb2", "lb3"):
+        leaving.fleet[name].act("keepalived", "stop")
+    ran = leaving.exlb("push-config", "--yes", status=1)
+    assert "no node holds 198.51.100.100, not exactly one" in ran.said
+    assert "198.51.100.11: keepalived runs again; nothing else was changed" in ran.said
+    assert (steps(leaving), hold(leaving)) == (["lb1 retire", "lb1 recall"], ["lb1"])
 
 
 # What a reload cannot bring about

@@ -570,7 +570,8 @@ def test_keepalived_is_not_started_on_a_file_on_which_it_would_not_hear_one_outs
 
 def test_peer_that_leaves_is_named_and_asked_for() -> None:
     plan = pushed_onto(old(lambda text: text.replace("unicast_peer {\n", "unicast_peer {\n        198.51.100.14\n")))
-    assert "198.51.100.14 is no peer any more: keepalived has to be stopped there first" in plan.notices[0]
+    assert "198.51.100.14 is no peer any more: keepalived is stopped there first" in plan.notices[0]
+    assert [str(node.address) for node in plan.leaving] == ["198.51.100.14"]
     assert (plan.asks, actions(plan)[-1]) == (True, ["lb1 reload file"])
 
 
