@@ -153,6 +153,7 @@ class _RollOut:
         self._fleet = fleet
         self._lock = lock
         self._task = task
+        self._unvalidated = ("unvalidated",) if task.unvalidated else ()
         self._waiting: list[Node] = []  # their keepalived stands still until the holder has changed
         self._active: set[Node] = set()  # the new files are active there
         self._unknown: set[Node] = set()  # they may be: we have lost it while its own program went on
@@ -275,10 +276,10 @@ class _RollOut:
 
     def _stage_one(self, plan: NodePlan, remote: Remote) -> None:
         if plan.desired.number is not None:
-            self._direct(plan.node, remote, ("prepare", self._lock.token, _name(plan.desired.number)), "")
+            kept = _name(plan.desired.number)
+            self._direct(plan.node, remote, ("prepare", self._lock.token, kept, *self._unvalidated), "")
             return
-        args = ("stage", self._lock.token, *(("unvalidated",) if self._task.unvalidated else ()))
-        self._direct(plan.node, remote, args, self._framed(plan))
+        self._direct(plan.node, remote, ("stage", self._lock.token, *self._unvalidated), self._framed(plan))
 
     def _apply_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
         self._fleet.emit(Event("step", plan.summary(), plan.node.name))
@@ -319,7 +320,7 @@ class _RollOut:
         assert plan.number is not None
         assert plan.previous is not None
         previous, found = _name(plan.previous), _name(max(plan.number, plan.previous) + 1)
-        self._direct(node, remote, ("prepare", self._lock.token, previous), "")
+        self._direct(node, remote, ("prepare", self._lock.token, previous, *self._unvalidated), "")
         actions = (_back(plan.changes, plan.proxy), _back(plan.changes, plan.keepalived))
         self._launched(node, remote, ("activate", previous, found, *actions, *gate))
 

@@ -549,7 +549,7 @@ class FakeRemote:
                 return Completed(1, f"step {action}\n{said}\nexlb-apply: failed {action}\n", "")
             case ("stage", [] | ["unvalidated"]):
                 fake.staged = _unframed(data)
-            case ("prepare", [number]):
+            case ("prepare", [number] | [number, "unvalidated"]):
                 fake.staged = copy.deepcopy(fake.generations[int(number)])
             case ("discard", []):
                 fake.staged = None

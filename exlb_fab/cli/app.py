@@ -13,7 +13,7 @@ from exlb_fab.cli.common import Changing, Common, run, with_common
 from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
 from exlb_fab.commands.deploy import DeployOptions, deploy
-from exlb_fab.commands.diff import diff
+from exlb_fab.commands.diff import DiffOptions, diff
 from exlb_fab.commands.execute import ExecOptions, execute
 from exlb_fab.commands.history import HistoryOptions, history
 from exlb_fab.commands.install import InstallOptions, install
@@ -43,6 +43,9 @@ app.add_typer(lab.app, name="lab", rich_help_panel=REHEARSE)
 locks = typer.Typer(no_args_is_help=True, help="Look at the locks that sessions hold on the nodes.")
 app.add_typer(locks, name="lock", rich_help_panel=LOOK)
 
+Unvalidated = Annotated[
+    bool, typer.Option("--unvalidated", help="Go on also where keepalived is too old to validate (below 2.0.4).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the differences; touch nothing.")]
 
 TemplateDir = Annotated[
@@ -139,9 +142,7 @@ def push_config_command(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="With --dry-run: exit 6 when changes are pending.")
     ] = False,
-    unvalidated: Annotated[
-        bool, typer.Option("--unvalidated", help="Push also where keepalived is too old to validate (below 2.0.4).")
-    ] = False,
+    unvalidated: Unvalidated = False,
     template_dir: TemplateDir = None,
 ) -> None:
     """Render, validate on every node and push the configuration, backups first.
@@ -185,12 +186,13 @@ def rollback_command(
         typer.Option("--to", min=0, metavar="N", help="The generation to go back to; 0 is what was there before exlb."),
     ] = None,
     dry_run: DryRun = False,
+    unvalidated: Unvalidated = False,
 ) -> None:
     """Bring the nodes back to an earlier generation, with the order and the gates of a push.
 
     Example: exlb rollback --to 7
     """
-    options = RollbackOptions(**changing.options(common), to=to, dry_run=dry_run)
+    options = RollbackOptions(**changing.options(common), to=to, dry_run=dry_run, unvalidated=unvalidated)
     run(ctx, common, lambda cluster, fleet: rollback(cluster, options, fleet))
 
 
@@ -221,14 +223,13 @@ def history_command(ctx: typer.Context, common: Common) -> None:
 def diff_command(
     ctx: typer.Context,
     common: Common,
-    changing: Changing,
     template_dir: TemplateDir = None,
 ) -> None:
     """Show how the active files differ from what would be pushed; exit 6 where they do.
 
     Example: exlb diff --nodes lb1
     """
-    options = PushOptions(**changing.options(common), dry_run=True, templates=template_dir)
+    options = DiffOptions(common.globs, template_dir)
     run(ctx, common, lambda cluster, fleet: diff(cluster, options, fleet))
 
 

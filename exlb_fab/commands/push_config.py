@@ -44,10 +44,11 @@ class FileDiff(BaseModel):
 
 
 class PushReport(Report):
-    """What changes (`dry_run`) or changed, node by node."""
+    """What changes (`dry_run`) or changed, node by node; `number` is the generation's, None where no file changes."""
 
     dry_run: bool
     pending_exit_code: bool
+    number: int | None
     diffs: tuple[FileDiff, ...]
     notices: tuple[str, ...]
     nodes: tuple[NodeRow, ...]
@@ -86,6 +87,7 @@ def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushRep
     return PushReport(
         dry_run=options.dry_run,
         pending_exit_code=options.pending_exit_code,
+        number=next((each.number for each in changed.plan.nodes if each.number is not None), None),
         diffs=diffs_of(changed.plan, active),
         notices=changed.plan.notices,
         nodes=changed.rows,

@@ -25,6 +25,7 @@ class RollbackOptions(ChangeOptions):
 
     to: int | None = None
     dry_run: bool = False
+    unvalidated: bool = False
 
 
 class RollbackReport(Report):
@@ -59,7 +60,7 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         }
         texts = _asked(fleet.survey(nodes, proxy, lambda node: reads[node]))
         desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
-        plan = planning.plan(cluster, desired, survey)
+        plan = planning.plan(cluster, desired, survey, unvalidated=options.unvalidated)
         active.clear()
         active.update(active_texts(plan, survey, fleet))
         return planning.announced(plan, cluster, keepalived_texts(active), survey)
@@ -68,7 +69,7 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         for diff in diffs_of(plan, active):
             fleet.emit(Event("diff", diff.diff or diff.reason, f"{', '.join(diff.nodes)}: {diff.path}"))
 
-    task = Task("rollback", options.on_failure)
+    task = Task("rollback", options.on_failure, options.unvalidated)
     changed = change(cluster, options, fleet, task, plan_for, dry_run=options.dry_run, show=show)
     return RollbackReport(
         to=next(iter(target), None),

@@ -3,7 +3,7 @@
 #
 #   stage TOKEN [unvalidated]             read a generation from stdin, and validate it where it cannot harm; with
 #                                         "unvalidated" without keepalived's own verdict, which an old one cannot give
-#   prepare TOKEN NUMBER                  the same from a generation that the node keeps
+#   prepare TOKEN NUMBER [unvalidated]    the same from a generation that the node keeps
 #   activate NUMBER FOUND PROXY KEEPALIVED LIMIT URL
 #                                         make what is staged the generation NUMBER and the active one. FOUND is the
 #                                         number for what exlb did not write, if the active files are such. PROXY and
@@ -326,11 +326,11 @@ change_unit() {
 	none) return 0 ;;
 	start | restart | reload) systemctl reset-failed "$1.service" 2>/dev/null ;;
 	stop) ;;
-	retire) set -- "$1" disable --now ;;
-	recall) set -- "$1" enable --now ;;
+	retire) systemctl disable -q "$1.service" 2>&1 && set -- "$1" stop || return ;;
+	recall) systemctl enable -q "$1.service" 2>&1 && set -- "$1" start || return ;;
 	*) echo "unknown action $2" && return 1 ;;
 	esac
-	systemctl -q "$2" ${3+"$3"} "$1.service" 2>&1 && return
+	systemctl "$2" "$1.service" 2>&1 && return
 	journal_end "$1"
 	return 1
 }
@@ -495,6 +495,16 @@ enable_as_found() {
 	done <"$generations/$1/units"
 }
 
+# drop_scripts NUMBER: those that no other generation names.
+drop_scripts() {
+	sed -n 's/^[^ ]* script [^ ]* [^ ]* [^ ]* //p' "$generations/$1/manifest" | while read -r script; do
+		for each_kept in "$generations"/[0-9]*; do
+			if [ "${each_kept##*/}" != "$1" ] && grep -q -s " $script\$" "$each_kept/manifest"; then continue 2; fi
+		done
+		rm -f "$script"
+	done
+}
+
 # prune: keep the newest few, the active one, and for ever what was there before exlb. What was never active goes.
 prune() {
 	now=$(generation)
@@ -502,7 +512,7 @@ prune() {
 		if is_kept "${each_kept##*/}"; then echo "${each_kept##*/}"; else rm -rf "$each_kept"; fi
 	done | sort -rn | tail -n "+$((kept + 1))" | while read -r old; do
 		case $old in 0000 | "$now") continue ;; esac
-		rm -f "$generations/$old/was-active" && rm -rf "${generations:?}/$old" && echo "$old"
+		rm -f "$generations/$old/was-active" && drop_scripts "$old" && rm -rf "${generations:?}/$old" && echo "$old"
 	done | cat "$state/pruned" - 2>/dev/null | sort -rn | head -n 1 >"$state/pruned.new"
 	if [ -s "$state/pruned.new" ]; then mv -f "$state/pruned.new" "$state/pruned"; else rm -f "$state/pruned.new"; fi
 }
@@ -514,10 +524,15 @@ require_session() {
 	if is_changing; then fail 'another change runs on the node'; fi
 }
 
+allow_unvalidated() {
+	rm -f "$staging/unvalidated"
+	if [ "$1" = unvalidated ]; then touch "$staging/unvalidated" || fail; fi
+}
+
 stage() {
 	require_session "$1"
 	run_step receive receive || fail 'the files did not arrive whole: is the disk of /var full?'
-	if [ "${2-}" = unvalidated ]; then touch "$staging/unvalidated" || fail; fi
+	allow_unvalidated "${2-}"
 	run_step target each "$staging" check_target || fail
 	run_step validate validate_all || fail
 	finish
@@ -526,6 +541,7 @@ stage() {
 prepare() {
 	require_session "$1"
 	run_step receive copy_generation "$2" || fail
+	allow_unvalidated "${3-}"
 	run_step target each "$staging" check_target || fail
 	run_step validate validate_all || fail
 	finish

@@ -203,6 +203,9 @@ def test_node_that_cannot_validate_is_pushed_to_only_when_told(green: Site) -> N
     green.change()
     green.exlb("push-config", "--nodes", "lb1")
     assert green.fleet["lb1"].calls.count("stage") == 1
+    green.exlb("rollback", "--to", "2", status=1)
+    green.exlb("rollback", "--to", "2", "--unvalidated")
+    assert green.fleet["lb1"].calls.count("prepare 0002 unvalidated") == 1
 
 
 def test_stopped_unit_is_started(green: Site) -> None:

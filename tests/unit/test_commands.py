@@ -16,7 +16,7 @@ from exlb_fab.commands.base import NodeRow, Report, Result, exit_code_of, failur
 from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
 from exlb_fab.commands.deploy import DeployOptions, DeployReport, deploy
-from exlb_fab.commands.diff import DiffReport, diff
+from exlb_fab.commands.diff import DiffOptions, DiffReport, diff
 from exlb_fab.commands.execute import ExecOptions, ExecReport, ExecRow, execute
 from exlb_fab.commands.history import HistoryOptions, history
 from exlb_fab.commands.install import InstallOptions, install
@@ -80,7 +80,7 @@ REPORTS: dict[str, Callable[[Cluster, Fleet], Report]] = {
     "rollback --to 0": lambda of, fleet: rollback(of, RollbackOptions(to=0, skip_unreachable=True, yes=True), fleet),
     "recover": lambda of, fleet: recover(of, ChangeOptions(skip_unreachable=True), fleet),
     "history": lambda of, fleet: history(of, HistoryOptions(), fleet),
-    "diff": lambda of, fleet: diff(of, PushOptions(dry_run=True), fleet),
+    "diff": lambda of, fleet: diff(of, DiffOptions(), fleet),
     "lock status": lambda of, fleet: lock_status(of, LockOptions(), fleet),
     "verify": lambda of, fleet: verify(of, VerifyOptions(), fleet),
     "exec": lambda of, fleet: execute(of, ExecOptions(("true",)), fleet),
@@ -154,7 +154,7 @@ def test_error_of_a_node_becomes_its_result(error: ExlbError, result: Result) ->
 
 def push_report(results: Sequence[Result], *, dry_run: bool, pending_exit_code: bool) -> PushReport:
     rows = tuple(NodeRow(node="lb1", address="", result=result, detail="") for result in results)
-    return PushReport(dry_run=dry_run, pending_exit_code=pending_exit_code, diffs=(), notices=(), nodes=rows)
+    return PushReport(dry_run=dry_run, pending_exit_code=pending_exit_code, number=2, diffs=(), notices=(), nodes=rows)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from rich.console import Console
@@ -93,8 +93,9 @@ DIFF = FileDiff(
 )
 
 
-def push_report(*, dry_run: bool) -> PushReport:
-    return PushReport(dry_run=dry_run, pending_exit_code=False, diffs=(DIFF,), notices=(), nodes=rows())
+def push_report(*, dry_run: bool, nodes: Sequence[NodeRow] = (), number: int | None = 7) -> PushReport:
+    found = tuple(nodes or rows())
+    return PushReport(dry_run=dry_run, pending_exit_code=False, number=number, diffs=(DIFF,), notices=(), nodes=found)
 
 
 def rollback_report(*, dry_run: bool) -> RollbackReport:
@@ -212,7 +213,9 @@ def test_table_of_backends_keeps_every_node_that_sees_them(width: int) -> None:
         (InstallReport(nodes=rows()[:1]), "installed"),
         (InstallReport(nodes=rows()), "2 failed; 2 unreachable; 1 not started; of 10"),
         (push_report(dry_run=True), "dry run: nothing was touched"),
-        (PushReport(dry_run=True, pending_exit_code=False, diffs=(), notices=(), nodes=rows()[1:2]), "no changes"),
+        (push_report(dry_run=True, nodes=rows()[1:2]), "no changes"),
+        (push_report(dry_run=False, nodes=rows()[:1]), "generation 7 is active"),
+        (push_report(dry_run=False, nodes=rows()[:1], number=None), "the units run again"),
         (RestartReport(nodes=rows()[:1]), "restarted"),
         (rollback_report(dry_run=True), "dry run: nothing was touched"),
         (RollbackReport(to=7, dry_run=True, diffs=(), notices=(), nodes=rows()[1:2]), "no changes"),

@@ -134,6 +134,8 @@ def test_keepalived_that_cannot_test_is_asked_nothing_where_the_operator_said_so
     assert machine.activate().done
     assert not any(line.startswith("keepalived -t") for line in machine.log)
     assert machine.apply("stage", TOKEN, stdin=frames).failed == "validate"
+    assert machine.apply("prepare", TOKEN, "0001").failed == "validate"
+    assert machine.apply("prepare", TOKEN, "0001", "unvalidated").done
 
 
 def test_symbolic_link_is_refused_and_told_where_it_leads(machine: Machine) -> None:
@@ -811,6 +813,19 @@ def test_only_the_newest_generations_stay_and_the_first_and_the_active_one(pushe
     assert (pushed.state / "pruned").read_text() == "0015\n"
 
 
+def test_script_goes_with_the_last_generation_that_names_it(machine: Machine) -> None:
+    first, gone = machine.script("exit 0\n")
+    assert machine.push(keepalived=keepalived_file("VI", f"script {gone}"), more=first).done
+    second, kept = machine.script("exit 1\n")
+    for letter in "abcdefghijk":
+        text = keepalived_file(letter, f"script {kept}")
+        assert machine.push(keepalived=text, more=second).done
+        assert kept.exists()
+    assert 1 not in machine.kept
+    assert 3 in machine.kept
+    assert not gone.exists()
+
+
 # back to a generation that is kept
 
 
@@ -883,6 +898,14 @@ def test_units_leaves_alone_what_needs_nothing(pushed: Machine) -> None:
     assert pushed.unit_calls == ["stop keepalived.service"]
     assert pushed.apply("units", "none", "start", *GATE).done
     assert pushed.running("keepalived") == KEEPALIVED_NEW
+
+
+def test_units_retires_keepalived_and_calls_it_back(pushed: Machine) -> None:
+    pushed.apply("units", "none", "recall", *GATE)
+    assert pushed.apply("units", "none", "retire", *GATE).steps == ["none-proxy", "retire-keepalived"]
+    assert (pushed.running("keepalived"), pushed.enabled("keepalived")) == (None, False)
+    assert pushed.apply("units", "none", "recall", *GATE).done
+    assert (pushed.running("keepalived"), pushed.enabled("keepalived")) == (KEEPALIVED_NEW, True)
 
 
 @pytest.mark.parametrize("unit", ["haproxy", "keepalived"])
