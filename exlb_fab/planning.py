@@ -297,7 +297,27 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
     elif any(change.joining for change in changes.values()):
         # Who joins begins when all others send to it: until then it would hear nobody and take the VIP.
         plan = replace(plan, waves=tuple(sorted(plan.waves, key=_starts_keepalived)))
+        plan = _told_of_the_deaf(plan, cluster, survey)
     return replace(plan, notices=(*plan.notices, *_costs(plan, cluster, texts, survey)))
+
+
+def _told_of_the_deaf(plan: Plan, cluster: Cluster, survey: Survey) -> Plan:
+    """Return the plan with a warning of nodes that cannot be asked: they do not send to who joins.
+
+    Raises PlanError where one of them may hold the VIP now: who joins would not hear it, and take the VIP as well.
+    """
+    silent = ", ".join(map(str, survey.errors))
+    joining = ", ".join(str(each.node) for each in plan.nodes if each.keepalived.action == "start")
+    if not silent or not joining:
+        return plan
+    if not survey.holders(cluster.vip.address):
+        raise PlanError(
+            f"{silent} cannot be asked and may hold {cluster.vip}: it does not send to {joining} yet, "
+            "and both would hold it",
+            hint=f"push when it can be reached, or take it out of NODE_IPS in {cluster.path}",
+        )
+    notice = f"{silent} cannot be asked, and does not send to {joining}: it must not come back before it is pushed to"
+    return replace(plan, notices=(*plan.notices, notice))
 
 
 def outside(plan: Plan, survey: Survey) -> tuple[Node, ...]:

@@ -467,6 +467,26 @@ def test_node_that_joins_alone_is_refused_because_nobody_sends_to_it(joining: Si
     assert joining.fleet.state == before
 
 
+def test_node_that_joins_while_another_one_is_off_is_warned_of(joining: Site) -> None:
+    joining.fleet.cut("lb3")
+    ran = joining.exlb("push-config", "--skip-unreachable", status=4)
+    assert "lb3 cannot be asked, and does not send to lb4: it must not come back before it is pushed to" in ran.said
+    assert steps(joining) == ["lb2 reload file", "lb1 reload file", "lb4 start file"]
+
+
+def test_node_that_joins_while_the_holder_cannot_be_asked_is_refused(joining: Site) -> None:
+    before = joining.fleet.state
+
+    def cut(call: str) -> None:
+        raise UnreachableError("lb1: connection lost")
+
+    # It runs, and holds the VIP: only the way to it is cut.
+    joining.fleet["lb1"].before = cut
+    ran = joining.exlb("push-config", "--skip-unreachable", status=1)
+    assert "lb1 cannot be asked and may hold 198.51.100.100: it does not send to lb4 yet" in ran.said
+    assert joining.fleet.state == before
+
+
 def test_node_that_comes_back_alone_is_started(green: Site) -> None:
     green.fleet["lb3"].act("keepalived", "stop")
     green.exlb("push-config", "--nodes", "lb3")
