@@ -7,7 +7,8 @@ from pathlib import Path
 
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of
-from exlb_fab.commands.push_config import FileDiff, PushOptions, push_config
+from exlb_fab.commands.differences import FileDiff
+from exlb_fab.commands.push_config import PushOptions, push_config
 from exlb_fab.errors import EXIT_OK, EXIT_PENDING
 from exlb_fab.fleet import Fleet
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from exlb_fab import facts, planning, rollout
+from exlb_fab import facts, planning, rollout, transitions
 from exlb_fab import node as programs
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, row, select
@@ -122,7 +122,7 @@ def _upgrade(cluster: Cluster, options: InstallOptions, fleet: Fleet) -> Install
             assert found.system.platform is not None
             before[node] = found.packages
             upgrades[node] = Upgrade(found.system.platform.manager, packages)
-        return planning.announced(planning.upgrade(cluster, upgrades, survey), cluster, {}, survey)
+        return transitions.announced(planning.upgrade(cluster, upgrades, survey), cluster, {}, survey)
 
     changed = change(cluster, options, fleet, Task("install --upgrade"), plan_for)
     after = fleet.look(before, proxy, lambda _: [" ".join(("packages", *packages))]).facts

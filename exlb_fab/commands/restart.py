@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exlb_fab import planning
+from exlb_fab import planning, transitions
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of
 from exlb_fab.commands.changing import ChangeOptions, change
@@ -48,7 +48,7 @@ def restart(cluster: Cluster, options: RestartOptions, fleet: Fleet) -> RestartR
         read = fleet.survey(nodes, proxy, lambda _: [f"read {KEEPALIVED_PATH}"]) if KEEPALIVED_UNIT in chosen else None
         found = read.facts if read else {}
         texts = {node: each.texts[KEEPALIVED_PATH] for node, each in found.items() if each.texts}
-        return planning.announced(plan, cluster, texts, survey)
+        return transitions.announced(plan, cluster, texts, survey)
 
     changed = change(cluster, options, fleet, Task(f"restart {' '.join(chosen)}"), plan_for)
     return RestartReport(nodes=changed.rows)

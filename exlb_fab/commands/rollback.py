@@ -9,9 +9,8 @@ from exlb_fab import planning
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, refuse_unreachable
 from exlb_fab.commands.changing import ChangeOptions, change
-from exlb_fab.commands.push_config import FileDiff, active_texts, diffs_of, keepalived_texts
+from exlb_fab.commands.differences import Differences, FileDiff
 from exlb_fab.errors import UsageError
-from exlb_fab.events import Event
 from exlb_fab.facts import Facts, Kept, Survey
 from exlb_fab.fleet import Fleet
 from exlb_fab.planning import Desired, Plan
@@ -45,7 +44,7 @@ class RollbackReport(Report):
 def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> RollbackReport:
     """Make a kept generation the active one again: on each node the newest that is not newer than the one asked for."""
     proxy = PROXIES[cluster.proxy]
-    active: dict[Node, Mapping[str, str]] = {}
+    differences = Differences(cluster, fleet)
     target: list[int] = []
 
     def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
@@ -61,20 +60,14 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         texts = _asked(fleet.survey(nodes, proxy, lambda node: reads[node]))
         desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
         plan = planning.plan(cluster, desired, survey, unvalidated=options.unvalidated)
-        active.clear()
-        active.update(active_texts(plan, survey, fleet))
-        return planning.announced(plan, cluster, keepalived_texts(active), survey)
-
-    def show(plan: Plan) -> None:
-        for diff in diffs_of(plan, active):
-            fleet.emit(Event("diff", diff.diff or diff.reason, f"{', '.join(diff.nodes)}: {diff.path}"))
+        return differences.announced(plan, survey)
 
     task = Task("rollback", options.on_failure, options.unvalidated)
-    changed = change(cluster, options, fleet, task, plan_for, dry_run=options.dry_run, show=show)
+    changed = change(cluster, options, fleet, task, plan_for, dry_run=options.dry_run, show=differences.show)
     return RollbackReport(
         to=next(iter(target), None),
         dry_run=options.dry_run,
-        diffs=diffs_of(changed.plan, active),
+        diffs=differences.of(changed.plan),
         notices=changed.plan.notices,
         nodes=changed.rows,
     )

@@ -14,11 +14,12 @@ from exlb_fab.commands.base import NodeRow, Report
 from exlb_fab.commands.config import ConfigReport
 from exlb_fab.commands.deploy import DeployReport
 from exlb_fab.commands.diff import DiffReport
+from exlb_fab.commands.differences import FileDiff
 from exlb_fab.commands.execute import ExecReport
 from exlb_fab.commands.history import GenerationRow, HistoryReport
 from exlb_fab.commands.install import InstallReport
 from exlb_fab.commands.lock import LockReport
-from exlb_fab.commands.push_config import FileDiff, PushReport
+from exlb_fab.commands.push_config import PushReport
 from exlb_fab.commands.recover import RecoverReport
 from exlb_fab.commands.render import RenderReport
 from exlb_fab.commands.restart import RestartReport

@@ -17,11 +17,12 @@ from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
 from exlb_fab.commands.deploy import DeployOptions, DeployReport, deploy
 from exlb_fab.commands.diff import DiffOptions, DiffReport, diff
+from exlb_fab.commands.differences import FileDiff
 from exlb_fab.commands.execute import ExecOptions, ExecReport, ExecRow, execute
 from exlb_fab.commands.history import HistoryOptions, history
 from exlb_fab.commands.install import InstallOptions, install
 from exlb_fab.commands.lock import LockOptions, lock_status
-from exlb_fab.commands.push_config import FileDiff, PushOptions, PushReport, push_config
+from exlb_fab.commands.push_config import PushOptions, PushReport, push_config
 from exlb_fab.commands.recover import recover
 from exlb_fab.commands.render import RenderOptions, render
 from exlb_fab.commands.restart import RestartOptions, restart

@@ -9,7 +9,7 @@ from ipaddress import ip_interface
 
 import pytest
 
-from exlb_fab import planning
+from exlb_fab import planning, transitions
 from exlb_fab.cluster import Cluster, Secret, Stats
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Address, Facts, FileFact, Generations, KeptFile, Socket, Survey, Unit
@@ -397,7 +397,7 @@ def pushed_onto(texts: Mapping[int, str], chosen: Sequence[int] = (1, 2, 3), hol
     found = survey(differing(*texts), holders)
     active = {THREE.nodes[number - 1]: text for number, text in texts.items() if number in chosen}
     plan = planning.plan(THREE, {node: DESIRED[node] for node in THREE.nodes if node.index + 1 in chosen}, found)
-    return planning.announced(plan, THREE, active, found)
+    return transitions.announced(plan, THREE, active, found)
 
 
 def old(edit: Callable[[str], str], *numbers: int) -> dict[int, str]:
@@ -463,7 +463,7 @@ def test_change_that_leaves_a_stopped_node_out_is_none_of_its_business() -> None
     found = survey({**differing(1, 2), **stopped_keepalived(3)}, [1])
     chosen = {node: DESIRED[node] for node in THREE.nodes[:2]}
     texts = {THREE.nodes[number - 1]: text for number, text in old(rekeyed, 1, 2).items()}
-    plan = planning.announced(planning.plan(THREE, chosen, found), THREE, texts, found)
+    plan = transitions.announced(planning.plan(THREE, chosen, found), THREE, texts, found)
     assert actions(plan) == [["lb2 stop"], ["lb1 reload file"], ["lb2 start file"]]
 
 
@@ -482,7 +482,7 @@ def test_interrupted_change_goes_on_where_it_was(
 ) -> None:
     found = survey({**differing(*running), **stopped_keepalived(*stopped)}, holders)
     texts = {THREE.nodes[number - 1]: text for number, text in old(rekeyed, *running, *stopped).items()}
-    plan = planning.announced(planning.plan(THREE, DESIRED, found), THREE, texts, found)
+    plan = transitions.announced(planning.plan(THREE, DESIRED, found), THREE, texts, found)
     assert actions(plan) == expected
 
 
@@ -497,7 +497,7 @@ def test_node_that_could_not_be_asked_is_named_where_it_would_not_hear_the_other
     partial = Survey({node: facts for node, facts in found.facts.items() if node != gone}, {gone: UnreachableError("")})
     texts = {THREE.nodes[number - 1]: text for number, text in old(rekeyed, 1, 2).items()}
     chosen = {node: DESIRED[node] for node in THREE.nodes[:2]}
-    plan = planning.announced(planning.plan(THREE, chosen, partial), THREE, texts, partial)
+    plan = transitions.announced(planning.plan(THREE, chosen, partial), THREE, texts, partial)
     assert "lb3 cannot be asked: it must not come back before it has been pushed to" in plan.notices[0]
 
 
@@ -522,10 +522,10 @@ def test_reload_that_cannot_bring_a_change_about_becomes_a_restart_and_says_why(
 def test_restart_costs_a_word_only_on_the_holder() -> None:
     found = survey(holders=[2])
     plan = planning.restart(THREE, THREE.nodes, ["keepalived"], found)
-    assert len(planning.announced(plan, THREE, {}, found).notices) == 1
+    assert len(transitions.announced(plan, THREE, {}, found).notices) == 1
     nobody = survey()
     plan = planning.restart(THREE, THREE.nodes, ["keepalived"], nobody)
-    assert planning.announced(plan, THREE, {}, nobody).notices == ()
+    assert transitions.announced(plan, THREE, {}, nobody).notices == ()
 
 
 # Who joins, and who leaves
@@ -538,7 +538,7 @@ def without_peer(number: int) -> Callable[[str], str]:
 def test_peer_that_joins_starts_last() -> None:
     found = survey({**differing(1, 3), **stopped_keepalived(2)}, [1])
     texts = {THREE.nodes[number - 1]: text for number, text in old(without_peer(2), 1, 3).items()}
-    plan = planning.announced(planning.plan(THREE, DESIRED, found), THREE, texts, found)
+    plan = transitions.announced(planning.plan(THREE, DESIRED, found), THREE, texts, found)
     assert actions(plan) == [["lb3 reload file"], ["lb1 reload file"], ["lb2 start file"]]
 
 
@@ -547,24 +547,24 @@ def test_peer_to_which_one_outside_of_the_plan_does_not_send_is_not_started(join
     found = survey({**differing(1), **stopped_keepalived(joiner)}, [1])
     chosen = {node: DESIRED[node] for node in THREE.nodes if node.name == f"lb{joiner}"}
     plan = planning.plan(THREE, chosen, found)
-    outside = planning.outside(plan, found)
+    outside = transitions.outside(plan, found)
     assert [node.name for node in outside] == [f"lb{number}" for number in (1, 2, 3) if number != joiner]
     heard = {node: KEEPALIVED_TEXTS[node] for node in outside}
-    planning.announced(plan, THREE, heard, found)
+    transitions.announced(plan, THREE, heard, found)
     unheard = {**heard, THREE.nodes[0]: without_peer(joiner)(KEEPALIVED_TEXTS[THREE.nodes[0]])}
     with pytest.raises(PlanError, match=f"lb1 does not send to lb{joiner} yet"):
-        planning.announced(plan, THREE, unheard, found)
+        transitions.announced(plan, THREE, unheard, found)
 
 
 @pytest.mark.parametrize("edit", ["virtual_router_id 69", "virtual_router_id 68\n    auth_pass geheim"])
 def test_keepalived_is_not_started_on_a_file_on_which_it_would_not_hear_one_outside_of_the_plan(edit: str) -> None:
     found = survey(stopped_keepalived(2), [1])
     plan = planning.plan(THREE, {THREE.nodes[1]: DESIRED[THREE.nodes[1]]}, found)
-    texts = {node: KEEPALIVED_TEXTS[node] for node in planning.outside(plan, found)}
-    planning.announced(plan, THREE, texts, found)
+    texts = {node: KEEPALIVED_TEXTS[node] for node in transitions.outside(plan, found)}
+    transitions.announced(plan, THREE, texts, found)
     texts[THREE.nodes[2]] = texts[THREE.nodes[2]].replace("virtual_router_id 68", edit)
     with pytest.raises(PlanError, match="lb2 and lb3 would not hear each other") as caught:
-        planning.announced(plan, THREE, texts, found)
+        transitions.announced(plan, THREE, texts, found)
     assert "geheim" not in caught.value.message
 
 
@@ -644,7 +644,7 @@ def gone_back_to(proxy: str | None, keepalived: str | None = None) -> Plan:
     desired = Desired(files, tuple(file for file in both if not file.known_sha256), 0)
     found = survey(holders=[1])
     plan = planning.plan(THREE, dict.fromkeys(THREE.nodes, desired), found)
-    return planning.announced(plan, THREE, KEEPALIVED_TEXTS, found)
+    return transitions.announced(plan, THREE, KEEPALIVED_TEXTS, found)
 
 
 def test_file_that_was_not_there_goes_and_its_unit_stops_the_holders_last() -> None:
