@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,12 +18,9 @@ from exlb_fab.lab import Lab
 
 PROBER = Path(__file__).parent / "prober.py"
 READY = "127.0.0.99"  # an address that is added and removed to learn that a monitor listens
-MONITOR = f"""
-ip -ts -o monitor address &
-until ip addr add {READY}/32 dev lo && ip addr del {READY}/32 dev lo; do :; done
-read -r _
-kill $!
-"""
+TOUCH = f"ip addr add {READY}/32 dev lo && ip addr del {READY}/32 dev lo"
+MONITOR = "ip -ts -o monitor address & read -r _; kill $!"
+LIMIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,13 @@ class _Monitor(threading.Thread):
         # Without power a node does not say that it has lost its addresses.
         self.events.append(Event(datetime.now(UTC), self._node, came=False))
 
+    def await_ready(self, lab: Lab) -> None:
+        """Touch an address until that is heard: a monitor says nothing of when it begins to listen."""
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not self.listens.wait(0.2):
+            assert time.monotonic() < deadline, f"nothing is heard of the addresses of {self._node}"
+            lab.shell_in(self._node, ["sh", "-c", TOUCH])
+
     def end(self) -> None:
         self._input.close()
         self.join(timeout=30)
@@ -131,7 +136,7 @@ def watching(
             monitor.start()
             ends.callback(monitor.end)
         for monitor in monitors:
-            assert monitor.listens.wait(30)
+            monitor.await_ready(lab)
         before = holders()
         words = [sys.executable, str(PROBER), lab.vip, "8443", str(interval_ms)]
         client = lab.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
