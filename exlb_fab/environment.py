@@ -341,6 +341,8 @@ def _watch(process: subprocess.Popen[bytes], deadline: float) -> _Run:
 _MESSAGE = re.compile(r"(?P<path>\S.*?): line (?P<line>[0-9]+): (?P<message>.*)")
 # What `declare -p` says of an indexed array; an associative one has an A.
 _ARRAY = re.compile(r"declare -\w*a")
+# An assignment to a name that sounds like a secret: this layer does not know which names are secret.
+_SECRET = re.compile(r"(\w*(?:PASS|SECRET|TOKEN)\w*\+?=).+", re.IGNORECASE)
 _SYNTAX_ERROR = re.compile(r":[0-9]+: (?:syntax error|unexpected EOF)")
 
 
@@ -354,8 +356,8 @@ def _lines(run: _Run) -> list[str]:
 
 
 def _printable(line: str) -> str:
-    """Replace what would move the cursor or colour the screen."""
-    return "".join(sign if sign.isprintable() else " " for sign in line).strip()
+    """Replace what would move the cursor or colour the screen, and what looks like a password."""
+    return _SECRET.sub(r"\1********", "".join(sign if sign.isprintable() else " " for sign in line).strip())
 
 
 def _as_location(path: Path, line: str) -> str:

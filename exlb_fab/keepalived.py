@@ -174,6 +174,19 @@ def peers(text: str) -> frozenset[Address]:
     return _addresses(each for each in statements(text) if each.path[-1:] == ("unicast_peer",))
 
 
+def sends_to(text: str, other: str) -> bool:
+    """Tell whether adverts of one text reach a router with another; so it is said where the files do not say it.
+
+    Peers are compared with the address that the other sends from itself: nodes may have a network of their own for it.
+    """
+    sources = _addresses(
+        each._replace(words=each.words[1:])
+        for each in statements(other)
+        if each.words[0] == "unicast_src_ip" and len(each.words) > 1
+    )
+    return not sources or not peers(text) or bool(sources & peers(text))
+
+
 def preempting(text: str) -> bool:
     """Tell whether an instance takes the VIP back from a lower priority.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
 import socket
 import threading
@@ -22,6 +23,15 @@ BEAT_SECONDS = 5
 ANSWER_SECONDS = 20
 RETRY_SECONDS = 1
 MARK = "exlb-lock: "
+
+
+def operator() -> tuple[str, str]:
+    """Return who is at work and on which host, as the nodes keep it: a number, or a dash, where there is no name."""
+    try:
+        who = getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry, as in a container
+        who = str(os.getuid())
+    return who, socket.gethostname() or "-"
 
 
 class Lock:
@@ -73,7 +83,7 @@ class Lock:
         return None
 
     def _take(self, node: Node, remote: Remote) -> Channel:
-        args = (self.token, getpass.getuser(), socket.gethostname(), self._what)
+        args = (self.token, *operator(), self._what)
         channel = remote.open(programs.lock(), args)
         try:
             said = channel.line(ANSWER_SECONDS)

@@ -140,7 +140,7 @@ def _proxy_file(cluster: Cluster, proxy: Proxy, templates: Templates) -> File:
     return File(
         path=proxy.path,
         text=text,
-        mode=0o600 if cluster.stats.password else 0o644,
+        mode=0o600 if cluster.stats.password else _mode(text, proxy.mask),
         kind="proxy",
         unit=proxy.unit,
         digest=digest,
@@ -170,12 +170,17 @@ def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Temp
     return File(
         path=KEEPALIVED_PATH,
         text=text,
-        mode=0o644,
+        mode=_mode(text, mask_keepalived),
         kind="keepalived",
         unit=KEEPALIVED_UNIT,
         digest=digest,
         mask=mask_keepalived,
     )
+
+
+def _mode(text: str, mask: Callable[[str], str]) -> int:
+    """Return the mode of a file: what has a password, which may stand in a template of the operator's, is root's."""
+    return 0o644 if mask(text) == text else 0o600
 
 
 def is_address(host: str) -> bool:
@@ -189,4 +194,5 @@ def is_address(host: str) -> bool:
 
 def mask_keepalived(text: str) -> str:
     """Return keepalived.conf text without the VRRP password in it."""
-    return re.sub(r"(\bauth_pass[ \t]+)\S.*", r"\1********", text)
+    # All that begins like it: a typing error is refused, and shown.
+    return re.sub(r"(\bauth_(?!type\b)\w*[ \t]+)\S.*", r"\1********", text)

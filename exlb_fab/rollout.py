@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from exlb_fab.errors import ExlbError, RemoteError
 from exlb_fab.events import Event
 from exlb_fab.facts import Survey
 from exlb_fab.fleet import Fleet, NotStartedError, Outcomes
-from exlb_fab.locking import Lock
+from exlb_fab.locking import Lock, operator
 from exlb_fab.planning import Change, NodePlan, Plan
 from exlb_fab.proxies import PROXIES, Proxy
 from exlb_fab.remote import Completed, Remote
@@ -31,6 +29,7 @@ MARGIN_SECONDS = 5
 PAUSE_SECONDS = 0.5
 RESULT_MARK = "exlb-apply: "
 END_MARK = "exlb-ended "
+UNHEARD = 255  # the status of a program that began, and whose end nobody has heard of
 
 Result = Literal["unchanged", "pending", "changed", "restored", "failed", "not started"]
 OnFailure = Literal["stop", "rollback-all"]
@@ -346,10 +345,11 @@ class _RollOut:
 
     def _framed(self, plan: NodePlan) -> str:
         """Return a generation as apply.sh reads it: who and when, what it listens on, and every file."""
+        who, host = operator()
         meta = {
             "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "who": getpass.getuser(),
-            "from": socket.gethostname(),
+            "who": who,
+            "from": host,
             "tool": f"exlb {__version__}",
             "what": self._task.what,
         }
@@ -410,13 +410,16 @@ def _follow(remote: Remote) -> Completed:
 
 
 def launch(remote: Remote, program: str, lock: Lock, args: Sequence[str], *, limit_seconds: float) -> Completed:
-    """Run a program of ours so that it ends whatever happens to us; its status is 255 where it was killed."""
+    """Run a program of ours so that it ends whatever happens to us.
+
+    Its status is UNHEARD where it began and did not say how it ended: it was killed, or had no room for its words.
+    """
     data = f"{len(program.encode())}\n{program}"
     done = remote.run(programs.launch(), ("run", lock.token, *args), data, limit_seconds=limit_seconds)
     lines = done.stdout.splitlines()
     ended = [line.removeprefix(END_MARK) for line in lines if line.startswith(END_MARK)]
     said = "".join(f"{line}\n" for line in lines if not line.startswith(END_MARK))
-    return Completed(int(ended[-1]) if ended else 255, said, done.stderr)
+    return Completed(int(ended[-1]) if ended else done.status or UNHEARD, said, done.stderr)
 
 
 def _launch(node: Node, remote: Remote, proxy: Proxy, lock: Lock, args: Sequence[str]) -> Completed:
@@ -461,8 +464,9 @@ def _refuse_failure(node: Node, done: Completed, proxy: Proxy) -> None:
     # A validator quotes the line that it does not like, password and all.
     words = masked(said or done.stderr.strip(), proxy)
     steps = [line.removeprefix("step ") for line in done.stdout.splitlines() if line.startswith("step ")]
-    if outcome is None and steps:
-        raise RemoteError(f"{node}: ended early, after step {steps[-1]}\n{words}".rstrip(), hint="exlb recover")
+    if outcome is None and (steps or done.status == UNHEARD):
+        last = f"after step {steps[-1]}" if steps else "without a word"
+        raise RemoteError(f"{node}: ended early, {last}\n{words}".rstrip(), hint="exlb recover")
     if outcome == "done":
         raise RemoteError(f"{node}: done, but ended with status {done.status}", hint="exlb recover")
     ended = outcome or f"did not begin (status {done.status})"

@@ -41,11 +41,17 @@ GRACE_SECONDS = 5
 CHANNEL_SECONDS = 30
 CHUNK_BYTES = 32768
 ENDED_BY_SIGNAL = 255  # as ssh(1) says it
+STARTUP_HINT = "look at the startup files of the login shell there, such as .bashrc: one reads stdin, or ends the shell"
 TIMED_OUT = (124, 137)  # timeout(1): the limit came; it had to kill
 STARTED = "exlb-started"
+NOT_ARRIVED = "exlb-not-arrived"
 # The login shell gets plain words in single quotes only, which sh, bash, zsh, fish and csh read alike. The program
-# comes over stdin, its length first; dd reads byte by byte and leaves the data behind it to the program.
-BOOTSTRAP = f'echo {STARTED}; read -r n && eval "$(dd bs=1 count="$n" 2>/dev/null)"'
+# comes over stdin, its length first; dd reads byte by byte and leaves the data behind it to the program. Where no
+# length comes first, a startup file of the login shell has read of it.
+BOOTSTRAP = (
+    f'echo {STARTED}; {{ read -r n && [ "$n" -gt 0 ] 2>/dev/null; }} || {{ echo {NOT_ARRIVED}; exit 1; }}; '
+    'eval "$(dd bs=1 count="$n" 2>/dev/null)"'
+)
 
 # Paramiko logs tracebacks of what is raised anyway.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -312,6 +318,8 @@ class SshRemote:
         _, mark, stdout = done.stdout.partition(STARTED + "\n")
         if not mark:
             raise self._refused(done)
+        if stdout == NOT_ARRIVED + "\n":
+            raise RemoteError(f"{self._node}: what exlb sends does not arrive whole", hint=STARTUP_HINT)
         return Completed(done.status, stdout, done.stderr)
 
     def open(self, program: str, args: Sequence[str] = ()) -> SshChannel:
@@ -324,7 +332,8 @@ class SshRemote:
             channel.sendall(stdin)
         opened = SshChannel(self._node, channel)
         said: list[str] = []
-        while (line := opened.line(CHANNEL_SECONDS)) != STARTED:
+        # A startup file may have printed something without an end of line, such as a terminal's title.
+        while not ((line := opened.line(CHANNEL_SECONDS)) or "").endswith(STARTED):
             if line is None:
                 errors = opened.errors()
                 opened.close()
@@ -341,7 +350,7 @@ class SshRemote:
     def _refused(self, done: Completed) -> ExlbError:
         said = done.stderr.strip() or done.stdout.strip() or f"status {done.status}"
         if not self._uses_sudo:
-            return RemoteError(f"{self._node}: sh does not start: {said}")
+            return RemoteError(f"{self._node}: sh does not start: {said}", hint=STARTUP_HINT)
         hint = "--ask-sudo-pass asks for the password once" if self._password is None else None
         return PrivilegeError(f"{self._node}: sudo refuses: {said}", hint=hint)
 

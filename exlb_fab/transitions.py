@@ -5,6 +5,7 @@ A plan that was made file by file and node by node is put into the order in whic
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -113,18 +114,31 @@ def _refuse_strangers(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], s
     moved = [each.node for each in alive if each.keepalived.action != "none" and ends[each.node]]
     for node in moved:
         for other, text in ends.items():
+            if not text or other == node:
+                continue
             change = keepalived.classify(_shared(text), _shared(ends[node]))
-            if text and other != node and change.deaf:
+            if change.deaf:
                 raise PlanError(
                     f"{node} and {other} would not hear each other, and both would hold {cluster.vip}: "
                     f"{'; '.join(change.reasons)}",
                     hint="push to all nodes, or go back to a generation that all of them have: exlb history",
                 )
+            for sender, receiver in ((node, other), (other, node)):
+                if not keepalived.sends_to(ends[sender], ends[receiver]):
+                    raise PlanError(
+                        f"{sender} would not send to {receiver}, and both would hold {cluster.vip}",
+                        hint=f"correct the template: unicast_peer of {sender} does not list {receiver}",
+                    )
 
 
 def _shared(text: str) -> str:
-    """Return keepalived.conf text without the lines in which the nodes of a cluster may differ and hear each other."""
-    return re.sub(r"^[ \t]*(unicast_src_ip|mcast_src_ip|interface)\b.*$", "", text, flags=re.MULTILINE)
+    """Return keepalived.conf text without that in which the nodes of a cluster may differ and hear each other.
+
+    Who is in a list of peers is none of it, that there is one is: unicast and multicast do not hear each other.
+    """
+    text = re.sub(r"(\bunicast_peer\s*\{)[^}]*\}", r"\1 others\n}", text)
+    own = "unicast_src_ip|mcast_src_ip|interface|router_id|state|priority"
+    return re.sub(rf"^[ \t]*({own})\b.*$", "", text, flags=re.MULTILINE)
 
 
 def _text(plan: NodePlan) -> str:
@@ -201,7 +215,7 @@ def _apart(
     notice = (
         f"old and new keepalived do not hear each other ({why}): keepalived stops on "
         f"{', '.join(str(each.node) for each in others)} until {holders[0]} has changed, and nobody could take over "
-        f"meanwhile; clients lose {cluster.vip} for {election:.0f} s at most{waiting}"
+        f"meanwhile; clients lose {cluster.vip} for {math.ceil(election)} s at most{waiting}"
     )
     return replace(
         plan,
@@ -229,7 +243,7 @@ def _costs(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: Surv
             moves = "away, and back again" if keepalived.preempting(text) else "away"
             costs.append(
                 f"restarting keepalived on {each.node}, which holds {cluster.vip}, moves it {moves}; each move costs "
-                f"clients about a second"
+                "clients about a second, and ends their open connections"
             )
         if each.proxy.action == "restart":
             costs.append(
@@ -237,5 +251,9 @@ def _costs(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: Surv
                 "and refuses new ones for less than a second"
             )
         if each.upgrade:
-            costs.append(f"the packages' own scripts restart services on {each.node}, which holds {cluster.vip}")
+            costs.append(
+                f"the packages' own scripts restart services on {each.node}, which holds {cluster.vip}: a newer "
+                "keepalived moves it away, and back again where it preempts; each move costs clients about a second, "
+                "and ends their open connections"
+            )
     return tuple(costs)

@@ -103,7 +103,9 @@ def refuse_unreachable(errors: Iterable[ExlbError]) -> None:
     if len(missing) == 1 and type(missing[0]) is not UnreachableError:
         raise missing[0]
     if missing:
+        hints = {None if type(error) is UnreachableError else error.hint for error in missing}
         raise UnreachableError(
             "\n".join(error.message for error in missing) + "\nnothing was changed on any node",
-            hint="--skip-unreachable or --nodes leaves them out",
+            # Where all refuse us for the same reason, leaving them out is no help.
+            hint=(hints.pop() if len(hints) == 1 else None) or "--skip-unreachable or --nodes leaves them out",
         )

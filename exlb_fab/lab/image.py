@@ -28,7 +28,8 @@ _SYSTEM = (
     "sudo",
     "dash",
 )
-_OFFLINE = ("haproxy", "keepalived", "psmisc", "curl", "socat")
+# What `exlb install` installs, and login shells that somebody may have on a node.
+_OFFLINE = ("haproxy", "keepalived", "psmisc", "curl", "socat", "fish", "tcsh", "zsh")
 _HOOK = Path(__file__).with_name("image.sh")
 _BUILD_LIMIT_S = 1200
 _UNFINISHED = ".building-"

@@ -49,6 +49,11 @@ finish() {
 	exit 0
 }
 
+# no_room: what keeps generations from being written.
+no_room() {
+	if [ -w "$state" ]; then echo "is $state full?"; else echo "$state cannot be written: is its file system mounted read-only?"; fi
+}
+
 # each DIRECTORY FUNCTION: call it with K KIND MODE OWNER SHA256 PATH for every file of a manifest; stop at a failure.
 each() {
 	while read -r key kind mode owner sum path; do
@@ -218,8 +223,12 @@ keep_found() {
 		touch "$generations/$now/was-active"
 		return
 	fi
-	if is_kept "$1"; then echo "the active files have changed since exlb looked, and $1 is kept already" && return 1; fi
-	keep_active "$1" "$staging" && point_to "$1"
+	if is_kept "$1"; then
+		echo "the active files have changed since exlb looked, and $1 is kept already: push again" && return 1
+	fi
+	if ! keep_active "$1" "$staging" || ! point_to "$1"; then
+		echo "the active files cannot be kept: $(no_room)" && return 1
+	fi
 }
 
 # keep_active NUMBER DIRECTORY: the active files of a directory's manifest, with its meta, as a generation.
@@ -529,9 +538,16 @@ allow_unvalidated() {
 	if [ "$1" = unvalidated ]; then touch "$staging/unvalidated" || fail; fi
 }
 
+# stage: what arrives late, after a partition that has cost the session its lock, must not get among what another one has
+# staged meanwhile. So all of it is here before any of it is staged.
 stage() {
 	require_session "$1"
-	run_step receive receive || fail 'the files did not arrive whole: is the disk of /var full?'
+	arrived=$run/arrived.$1
+	trap 'rm -f "$arrived"' EXIT
+	rm -f "$run"/arrived.* # of a session that was killed here
+	cat >"$arrived" || fail "the files did not arrive whole: is $run full?"
+	require_session "$1"
+	run_step receive receive <"$arrived" || fail "the files did not arrive whole: $(no_room)"
 	allow_unvalidated "${2-}"
 	run_step target each "$staging" check_target || fail
 	run_step validate validate_all || fail
@@ -554,14 +570,19 @@ activate() {
 	run_step target each "$staging" check_target || fail
 	run_step validate validate_all || fail
 	run_step ports check_ports || fail
-	run_step snapshot keep_found "$2" || fail 'the active files cannot be kept: is the disk of /var full?'
+	run_step snapshot keep_found "$2" || fail
 	previous=$(generation)
-	run_step record record "$number" "$4" || give_up 'the new generation cannot be kept: is the disk of /var full?'
+	run_step record record "$number" "$4" || give_up "the new generation cannot be kept: $(no_room)"
 	run_step write each "$generations/$number" write_new || give_up 'the new files cannot be written'
 	before=$(proxy_up | tr '\n' ' ')
 	before=${before% }
 	tried='none none'
 	run_step remember remember
+	# Between here and the rename lies nothing that takes time.
+	run_step compare is_active "$generations/$previous" || {
+		proxy_forget
+		give_up 'the active files have changed since exlb kept them: push again'
+	}
 	# shellcheck disable=SC2086 # two words
 	{
 		run_step swap each "$generations/$number" swap &&
@@ -612,7 +633,7 @@ recover() {
 		result='interrupted, ended'
 	fi
 	if ! each "$generations/$target" is_known; then
-		run_step snapshot keep_edited || fail 'the active files cannot be kept: is the disk of /var full?'
+		run_step snapshot keep_edited || fail "the active files cannot be kept: $(no_room)"
 		result="$result, edited since: kept as $edited"
 	fi
 	run_step restore each "$generations/$target" put_back || fail 'the files cannot be put back'

@@ -13,12 +13,19 @@ exec <$run/input >$run/progress 2>&1
 rm -f $run/input
 trap 'echo \"exlb-ended \$?\"' EXIT"
 
+room_kib=256
+
 # store: new files, never new bytes in those that a running program reads. One that did not arrive whole is none.
 store() {
 	read -r length || return
 	rm -f "$run/program" "$run/input" "$run/progress"
 	{ printf '%s\n' "$header" && dd bs=1 count="$length" 2>/dev/null; } >"$run/program" || return
-	[ "$(wc -c <"$run/program")" -eq "$((${#header} + 1 + length))" ] && cat >"$run/input" && touch "$run/progress"
+	[ "$(wc -c <"$run/program")" -eq "$((${#header} + 1 + length))" ] && cat >"$run/input" && touch "$run/progress" || return
+	# A program that finds no room for what it says changes the node, and nobody hears how that ended.
+	dd if=/dev/zero of="$run/room" bs=1024 count="$room_kib" 2>/dev/null
+	status=$?
+	rm -f "$run/room"
+	return "$status"
 }
 
 follow() {
@@ -26,9 +33,11 @@ follow() {
 	pid=${pid#MainPID=}
 	if [ "${pid:-0}" = 0 ]; then
 		cat "$run/progress" 2>/dev/null
-		return
+	else
+		tail -n +1 -s 0.1 --pid="$pid" -f "$run/progress"
 	fi
-	tail -n +1 -s 0.1 --pid="$pid" -f "$run/progress"
+	# What a killed program has started may live on, until systemd kills that too. What follows could not begin before.
+	while is_changing; do sleep 0.1; done
 }
 
 case $1 in

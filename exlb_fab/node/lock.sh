@@ -4,10 +4,15 @@
 # Prints "exlb-lock: held", or "exlb-lock: busy" and who holds it, and ends. Sent after session.sh.
 # shellcheck disable=SC2154 # which sets run
 
+refuse() {
+	echo "exlb-lock: $*"
+	exit 1
+}
+
 limit=20 # a partition can leave sshd with a session for hours: silence ends it
 
-mkdir -p "$run" && chmod 0700 "$run" || exit 1
-command -v flock >/dev/null || { echo "exlb-lock: flock (util-linux) is not installed" && exit 1; }
+command -v flock >/dev/null || refuse 'flock (util-linux) is not installed'
+if ! { mkdir -p "$run" && chmod 0700 "$run" && touch "$run/lock"; } 2>/dev/null; then refuse "$run cannot be written"; fi
 exec 9>>"$run/lock" || exit 1
 # Whoever only asks has it for a moment.
 if ! flock -w 0.5 9; then
@@ -15,8 +20,11 @@ if ! flock -w 0.5 9; then
 	cat "$run/holder" 2>/dev/null
 	exit 0
 fi
-printf 'token=%s\nwho=%s\nfrom=%s\nwhat=%s\nsince=%s\n' "$1" "$2" "$3" "$4" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
-	>"$run/holder.new" && mv -f "$run/holder.new" "$run/holder" || exit 1
+if ! { printf 'token=%s\nwho=%s\nfrom=%s\nwhat=%s\nsince=%s\n' "$1" "$2" "$3" "$4" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+	>"$run/holder.new" && mv -f "$run/holder.new" "$run/holder"; } 2>/dev/null; then
+	rm -f "$run/holder.new"
+	refuse "$run/holder cannot be written: is $run full?"
+fi
 echo 'exlb-lock: held'
 # The reader must not inherit the lock: it outlives this shell where that is killed.
 while timeout "$limit" sh -c 'IFS= read -r _' 9>&-; do :; done

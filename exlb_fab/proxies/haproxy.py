@@ -10,9 +10,10 @@ from exlb_fab.proxies.base import Proxy, ProxyState, Server
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:/@+=-")
 # A password that somebody wrote by hand may be quoted, or hold escaped blanks: all to the end of the line is hidden.
+# So is what follows a word like `auth`: a typing error is refused, and shown.
 _SECRETS = (
-    re.compile(r"(\bstats[ \t]+auth[ \t]+(?:[^\s:\"'\\]+:)?)\S.*"),
-    re.compile(r"(\buser[ \t]+\S+[ \t]+(?:insecure-)?password[ \t]+)\S.*"),
+    re.compile(r"(\bstats[ \t]+[\"']?(?!admin\b)a\w*[\"']?[ \t]+(?:[^\s:\"'\\]+:)?)\S.*"),
+    re.compile(r"(\buser[ \t]+\S+[ \t]+[\w-]*pass\w*[ \t]+)\S.*"),
 )
 
 

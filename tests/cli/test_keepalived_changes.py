@@ -573,7 +573,7 @@ def test_change_that_needs_a_restart_says_why_and_what_it_costs(green: Site) -> 
     assert "restart keepalived (a reload cannot bring it about: instance" in ran.json["nodes"][0]["detail"]
     assert ran.json["notices"] == [
         "restarting keepalived on lb1, which holds 198.51.100.100, moves it away, and back again; "
-        "each move costs clients about a second"
+        "each move costs clients about a second, and ends their open connections"
     ]
 
 

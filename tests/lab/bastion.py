@@ -117,21 +117,22 @@ class Bastion:
             self.inside(node, "sh", "-c", undo)
 
     @contextmanager
-    def held(self, node: str, program: str, words: str) -> Iterator[Callable[[], bool]]:
+    def held(self, node: str, program: str, words: str, unit: str = "") -> Iterator[Callable[[], bool]]:
         """Stop a program on a node whenever its arguments have `words` in them; call the result to see if one stands.
 
-        It goes on when this is left.
+        With a `unit` only what runs in that unit is stopped. It goes on when this is left.
         """
         own = self.inside(node, "sh", "-c", f"command -v {program}").strip()
-        wrapper = f"/usr/local/sbin/{program}"
-        waits = "touch /run/stands; while [ -e /run/hold ]; do sleep 0.05; done"
-        script = f'#!/bin/sh\ncase "$*" in *"{words}"*) {waits} ;; esac\nexec {own} "$@"\n'
-        self.inside(node, "sh", "-c", f"touch /run/hold; printf '%s' '{script}' >{wrapper}; chmod 0755 {wrapper}")
+        wrapper, hold, stands = f"/usr/local/sbin/{program}", f"/run/hold-{program}", f"/run/stands-{program}"
+        waits = f"touch {stands}; while [ -e {hold} ]; do sleep 0.05; done"
+        chosen = f'case "$*" in *"{words}"*) if grep -q "{unit}" /proc/self/cgroup; then {waits}; fi ;; esac'
+        script = f'#!/bin/sh\n{chosen}\nexec {own} "$@"\n'
+        self.inside(node, "sh", "-c", f"touch {hold}; printf '%s' '{script}' >{wrapper}; chmod 0755 {wrapper}")
         try:
-            yield lambda: self.inside(node, "sh", "-c", "ls /run/stands 2>/dev/null || true") != ""
+            yield lambda: self.inside(node, "sh", "-c", f"ls {stands} 2>/dev/null || true") != ""
         finally:
             with suppress(LabError):  # it may be without power by now
-                self.inside(node, "rm", "-f", wrapper, "/run/hold", "/run/stands")
+                self.inside(node, "rm", "-f", wrapper, hold, stands)
 
     def sessions(self, node: str) -> int:
         """Return how many commands the node's sshd has run so far."""

@@ -250,3 +250,10 @@ def test_hint_of_a_single_special_failure_is_kept() -> None:
 
 def test_nothing_is_refused_where_all_answer() -> None:
     refuse_unreachable([])
+
+
+def test_what_no_node_accepts_is_told_with_its_own_hint() -> None:
+    with pytest.raises(UnreachableError) as caught:
+        refuse_unreachable([AuthenticationError(f"{name}: no", hint="check SSH_USER") for name in ("lb1", "lb2")])
+    assert caught.value.message == "lb1: no\nlb2: no\nnothing was changed on any node"
+    assert caught.value.hint == "check SSH_USER"

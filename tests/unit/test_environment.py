@@ -303,6 +303,10 @@ def test_a_syntax_error_is_reported_in_bashs_words_before_anything_runs(here: Pa
     assert "unexpected EOF" in refusal('VIP_IF="eth0\n').message
 
 
+def test_a_password_in_a_line_that_bash_quotes_is_masked(here: Path) -> None:
+    assert "`STATS_PASSWORD=********" in refusal("STATS_PASSWORD=geheim(\n").message
+
+
 def test_a_syntax_error_in_a_sourced_file_is_an_error_too(here: Path) -> None:
     write("\nNODE_IPS=((((\n", "other.sh")
     assert refusal("source other.sh\nVIP_IF=eth0").message.startswith("other.sh:2: syntax error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from exlb_fab import node as programs
 from exlb_fab.errors import LockedError, RemoteError, UnreachableError
 from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet
-from exlb_fab.locking import Lock
+from exlb_fab.locking import Lock, operator
 from tests.fake import Clock, FakeChannel, FakeFleet, cluster
 
 THREE = cluster()
@@ -64,6 +65,15 @@ def test_node_knows_who_holds_it_and_for_what(fakes: FakeFleet, fleet: Fleet) ->
             assert node.lock is not None
             known = [node.lock[name] for name in ("token", "who", "from", "what")]
             assert known == [lock.token, getpass.getuser(), socket.gethostname(), "rollback"]
+
+
+def test_operator_and_host_without_a_name_are_told_by_a_number_and_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    monkeypatch.setattr(socket, "gethostname", str)
+    assert operator() == (str(os.getuid()), "-")
 
 
 def test_every_session_has_a_token_of_its_own(fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ import pytest
 from exlb_fab import vrrp
 from exlb_fab.cluster import Secret, Stats
 from exlb_fab.errors import RenderError
-from exlb_fab.rendering import File, Templates, is_address, render
+from exlb_fab.rendering import File, Templates, is_address, mask_keepalived, render
 from tests.fake import cluster
 
 THREE = cluster()
@@ -76,6 +76,25 @@ def test_file_with_a_password_is_for_root_alone() -> None:
     assert [file.mode for file in rendered()] == [0o644, 0o644]
     secret = replace(THREE, stats=Stats(10080, "admin", Secret("geheim")))
     assert [file.mode for file in render(secret, secret.nodes[0], Templates())] == [0o600, 0o644]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "modes"),
+    [
+        ("haproxy.cfg.j2", "stats auth admin:geheim", [0o600, 0o644]),
+        ("keepalived.conf.j2", "auth_pass geheim", [0o644, 0o600]),
+    ],
+)
+def test_file_with_a_password_that_stands_in_a_template_is_for_root_alone(
+    tmp_path: Path, name: str, line: str, modes: list[int]
+) -> None:
+    assert [file.mode for file in rendered(own(tmp_path, f"{MARK}\n{line}\n", name))] == modes
+
+
+@pytest.mark.parametrize("line", ["auth_pass geheim", "auth_pas geheim", "  authentication { auth_passwd geheim }"])
+def test_password_of_keepalived_is_masked_under_whatever_name(line: str) -> None:
+    assert "geheim" not in mask_keepalived(f"auth_type PASS\n{line}\n")
+    assert mask_keepalived("auth_type PASS\n") == "auth_type PASS\n"
 
 
 def test_statistics_without_a_password_are_for_the_node_alone() -> None:

@@ -20,7 +20,7 @@ from exlb_fab.planning import Desired, NodePlan, Plan
 from exlb_fab.proxies import PROXIES
 from exlb_fab.remote import Completed
 from exlb_fab.rendering import Templates, render
-from exlb_fab.rollout import NodeResult, Task, carry_out, wait_for_steady
+from exlb_fab.rollout import UNHEARD, NodeResult, Task, carry_out, wait_for_steady
 from tests.fake import APPLY, KEEPALIVED_PATH, Clock, FakeFile, FakeFleet, FakeRemote, cluster
 
 PROXY = PROXIES["haproxy"]
@@ -219,10 +219,11 @@ def test_failure_says_the_step_and_the_words_of_the_node(fakes: FakeFleet) -> No
     [
         (Completed(0, "", ""), "lb2: did not begin (status 0)"),
         (Completed(127, "", "sh: eval: not found\n"), "lb2: did not begin (status 127)\nsh: eval: not found"),
+        (Completed(UNHEARD, "", ""), "lb2: ended early, without a word"),
         (Completed(0, "step stage\n", ""), "lb2: ended early, after step stage"),
         (Completed(1, "exlb-apply: done\n", ""), "lb2: done, but ended with status 1"),
     ],
-    ids=["silent", "no shell", "cut short", "a contradiction"],
+    ids=["silent", "no shell", "unheard", "cut short", "a contradiction"],
 )
 def test_only_the_programs_own_end_with_status_0_is_success(
     fakes: FakeFleet, done: Completed, message: str, monkeypatch: pytest.MonkeyPatch

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from exlb_fab import planning, transitions
+from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Facts, Survey
-from exlb_fab.planning import Plan, PlanError
+from exlb_fab.planning import Desired, Plan, PlanError
 from tests.unit.test_planning import (
     DESIRED,
+    FILES,
     KEEPALIVED_TEXTS,
     RUNNING,
     STOPPED,
@@ -201,3 +203,34 @@ def test_peer_that_leaves_is_named_and_asked_for() -> None:
     assert "198.51.100.14 is no peer any more: keepalived is stopped there first" in plan.notices[0]
     assert [str(node.address) for node in plan.leaving] == ["198.51.100.14"]
     assert (plan.asks, actions(plan)[-1]) == (True, ["lb1 reload file"])
+
+
+def templated(edit: Callable[[Node, str], str]) -> Plan:
+    """Plan a push of keepalived.conf files that a template of the operator's has made."""
+    desired = {
+        node: Desired(
+            tuple(replace(file, text=edit(node, file.text)) if file.kind == "keepalived" else file for file in each)
+        )
+        for node, each in FILES.items()
+    }
+    found = survey(differing(1, 2, 3), [1])
+    return transitions.announced(planning.plan(THREE, desired, found), THREE, KEEPALIVED_TEXTS, found)
+
+
+def test_node_that_is_not_in_the_list_of_another_is_refused() -> None:
+    gone = f"        {THREE.nodes[1].address}\n"
+    with pytest.raises(PlanError, match="lb3 would not send to lb2, and both would hold"):
+        templated(lambda node, text: text.replace(gone, "") if node.name == "lb3" else text)
+
+
+def test_peers_of_a_network_of_their_own_are_compared_with_the_addresses_that_are_sent_from() -> None:
+    plan = templated(
+        lambda _, text: text.replace(" 198.51.100.1", " 198.18.0.1").replace("198.18.0.100", "198.51.100.100")
+    )
+    assert plan.apart
+
+
+def test_option_of_one_peer_makes_nobody_a_stranger() -> None:
+    first = f"        {THREE.nodes[0].address}\n"
+    plan = templated(lambda _, text: text.replace(first, first.replace("\n", " min_ttl 1\n")))
+    assert actions(plan) == [["lb2 stop", "lb3 stop"], ["lb1 reload file"], ["lb2 start file", "lb3 start file"]]

@@ -29,7 +29,7 @@ from tests.unit.node.machine import (
 
 GATE = (str(LIMIT_SECONDS), URL)
 STEPS = [
-    *("target", "validate", "ports", "snapshot", "record", "write", "remember", "swap"),
+    *("target", "validate", "ports", "snapshot", "record", "write", "remember", "compare", "swap"),
     *("reload-proxy", "gate-proxy", "reload-keepalived", "gate-keepalived", "commit"),
 ]
 
@@ -379,6 +379,21 @@ def test_hand_edit_after_exlb_looked_is_not_lost(pushed: Machine) -> None:
     assert "the active files have changed since exlb looked, and 0001 is kept already" in ran.said
     assert pushed.proxy.read_text() == "by hand\n"
     assert pushed.generation(1)[pushed.proxy].text == NEW
+
+
+def test_hand_edit_in_the_last_moment_before_the_swap_is_not_lost(pushed: Machine) -> None:
+    assert pushed.stage(proxy_file("bb")).done
+    watched = Machine(pushed.root, watched=True)
+    # What `echo` writes is the file that the old name and the one beside it share.
+    edits = f'case "$me $*" in "cp "*" {pushed.proxy}.exlb-new") echo "# by hand" >>{pushed.proxy} ;; esac\n'
+    watched.environment["HOOK"] = str(watched.put("hook", edits))
+    ran = watched.activate(2, 1)
+    assert ran.failed == "compare"
+    assert "the active files have changed since exlb kept them" in ran.said
+    assert pushed.proxy.read_text() == NEW + "# by hand\n"
+    assert (pushed.current, pushed.kept, pushed.leftovers) == (1, [0, 1], [])
+    assert pushed.push(proxy_file("bb")).done
+    assert pushed.generation(2)[pushed.proxy].text == NEW + "# by hand\n"
 
 
 def test_current_generation_that_was_deleted_does_not_stop_a_push(pushed: Machine) -> None:

@@ -7,12 +7,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.unit.node.machine import LAUNCH, LOCK, TOKEN, Machine
+from tests.unit.node.machine import APPLY, KEEPALIVED_NEW, LAUNCH, LOCK, NEW, TOKEN, Machine
 
 PATIENCE_SECONDS = 20
 
@@ -87,8 +88,10 @@ class Sessions:
 
     def launch(self, program: str, *args: str, token: str = TOKEN, data: str = "") -> Process:
         started = self.start(self.machine.program(*LAUNCH), "run", token, *args)
-        started.send(f"{len(program.encode())}\n{program}{data}")
-        started.stdin.close()
+        with suppress(BrokenPipeError):  # it may have refused before it was given anything
+            started.send(f"{len(program.encode())}\n{program}{data}")
+        with suppress(BrokenPipeError):
+            started.stdin.close()
         return started
 
     def follow(self) -> Process:
@@ -98,10 +101,14 @@ class Sessions:
         done = subprocess.run(["flock", "-n", str(self.machine.root / "run/exlb/lock"), "true"], check=False)
         return done.returncode == 0
 
-    def wait_until_free(self) -> None:
+    def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not self.is_free():
-            assert time.monotonic() < deadline, "the node is still held"
+        while not condition():
+            assert time.monotonic() < deadline, "it has not come"
+            time.sleep(0.01)
+
+    def wait_until_free(self) -> None:
+        self.wait_until(self.is_free)
 
 
 @pytest.fixture
@@ -171,6 +178,15 @@ def test_node_without_flock_says_so(sessions: Sessions, tmp_path: Path) -> None:
     refused = sessions.lock()
     assert refused.line() == "exlb-lock: flock (util-linux) is not installed"
     assert refused.process.wait(PATIENCE_SECONDS) == 1
+
+
+def test_node_that_cannot_keep_who_holds_it_is_not_held(sessions: Sessions) -> None:
+    run = sessions.machine.root / "run/exlb"
+    (run / "holder.new").symlink_to("/dev/full")
+    refused = sessions.lock()
+    assert refused.line() == f"exlb-lock: {run}/holder cannot be written: is {run} full?"
+    assert refused.process.wait(PATIENCE_SECONDS) == 1
+    assert sessions.is_free()
 
 
 def test_who_only_asks_is_never_taken_for_a_holder(sessions: Sessions) -> None:
@@ -245,6 +261,23 @@ def test_killed_program_ends_without_a_last_word(sessions: Sessions) -> None:
     assert sessions.follow().rest() == ["first x"]
 
 
+def test_end_of_a_killed_program_is_awaited_until_its_unit_has_ended_too(sessions: Sessions) -> None:
+    sessions.machine.take()
+    ran = sessions.launch(WAITING, "x")
+    assert ran.line() == "first x"
+    what_it_started = sessions.machine.root / "running-exlb-apply"
+    what_it_started.touch()
+    os.kill(int((sessions.machine.root / "pid-exlb-apply").read_text()), signal.SIGKILL)
+    later = sessions.follow()
+    assert later.line() == "first x"
+    for process in (ran, later):
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.process.wait(1)
+    what_it_started.unlink()
+    assert ran.rest() == later.rest() == []
+    assert sessions.launch("exit 7\n").rest() == ["exlb-ended 7"]
+
+
 def test_second_program_is_refused_while_one_runs(sessions: Sessions) -> None:
     sessions.machine.take()
     ran = sessions.launch(WAITING, "x")
@@ -275,6 +308,14 @@ def test_program_that_did_not_arrive_whole_is_not_run(sessions: Sessions) -> Non
     assert not any(line.startswith("systemd-run") for line in sessions.machine.log)
 
 
+def test_program_that_would_find_no_room_for_its_words_is_not_run(sessions: Sessions) -> None:
+    sessions.machine.take()
+    run = sessions.machine.root / "run/exlb"
+    (run / "room").symlink_to("/dev/full")
+    assert sessions.launch("echo never\n").rest() == [f"the program did not arrive whole: is {run} full?"]
+    assert not any(line.startswith("systemd-run") for line in sessions.machine.log)
+
+
 def test_program_that_systemd_does_not_start_is_a_failure(sessions: Sessions) -> None:
     sessions.machine.take()
     sessions.machine.put("fail/systemd-run", "Failed to start transient service unit.\n")
@@ -296,3 +337,24 @@ def test_whole_push_runs_through_the_launch(sessions: Sessions) -> None:
     said = sessions.launch(program, *words).rest()
     assert said[-2:] == ["exlb-apply: done", "exlb-ended 0"]
     assert machine.is_on(1)
+
+
+def test_files_that_arrive_after_another_session_has_taken_over_are_not_mixed_with_its_own(sessions: Sessions) -> None:
+    machine = sessions.machine
+    machine.take()
+    late = sessions.start(machine.program(*APPLY), "stage", TOKEN)
+    arriving = machine.root / f"run/exlb/arrived.{TOKEN}"
+    frames = machine.frames("late\n" + NEW, "late\n" + KEEPALIVED_NEW)
+    arrived = frames.index("file keepalived")
+    late.send(frames[:arrived])
+    sessions.wait_until(lambda: arriving.exists() and arriving.stat().st_size == arrived)
+    machine.release()  # the connection is silent for too long: the lock ends, the program waits on
+    machine.take("another")
+    assert machine.apply("stage", "another", stdin=machine.frames()).done
+    staged = (machine.state / "staging/manifest").read_text()
+    late.send(frames[arrived:])
+    assert late.rest()[-2:] == ["this session has lost its lock on the node", "exlb-apply: failed start"]
+    assert (machine.state / "staging/manifest").read_text() == staged
+    assert machine.activate().done
+    assert [each.text for each in machine.active.values()] == [NEW, KEEPALIVED_NEW]
+    assert not list((machine.root / "run/exlb").glob("arrived.*"))
