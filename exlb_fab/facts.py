@@ -95,6 +95,11 @@ class Socket:
     port: int
     process: str | None
 
+    @property
+    def local(self) -> bool:
+        """Tell whether only the node itself can reach it."""
+        return self.address is not None and self.address.startswith("127.")
+
     def covers(self, address: str, port: int) -> bool:
         """Tell whether nobody else can listen on an address (0.0.0.0: on all of them) and port."""
         return self.port == port and (self.address is None or self.address == address or address == "0.0.0.0")  # noqa: S104

@@ -13,6 +13,7 @@ Address = IPv4Address | IPv6Address
 Kind = Literal["none", "compatible", "incompatible", "restart"]
 
 SEVERITY: tuple[Kind, ...] = ("none", "compatible", "incompatible", "restart")
+DEFAULT_PRIORITY = 100  # keepalived.conf(5), priority
 DEFAULT_ADVERT_SECONDS = 1.0  # keepalived.conf(5), advert_int
 
 
@@ -194,6 +195,16 @@ def preempting(text: str) -> bool:
     """
     stated = _instances(statements(text)).values()
     return any(("nopreempt",) not in each or ("state", "MASTER") in each for each in stated)
+
+
+def priority(text: str) -> int:
+    """Return the highest priority of the instances, 100 where none says one, 0 without an instance.
+
+    Source: keepalived.conf(5) `priority`.
+    """
+    stated = _instances(statements(text)).values()
+    said = [words[1] for each in stated for words in each if words[0] == "priority" and len(words) > 1]
+    return max((int(each) for each in said if each.isdecimal()), default=DEFAULT_PRIORITY if stated else 0)
 
 
 def advert_seconds(text: str) -> float | None:

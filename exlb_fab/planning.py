@@ -154,7 +154,26 @@ def plan(cluster: Cluster, desired: Mapping[Node, Desired], survey: Survey, *, u
         _node_plan(node, desired[node], chosen[node], proxy, port) for node in cluster.nodes if node in desired
     )
     nodes = _numbered(nodes, survey)
-    return _ordered(cluster, nodes, survey)
+    notices = _closing(nodes, survey, proxy)
+    return replace(_ordered(cluster, nodes, survey), notices=notices, asks=bool(notices))
+
+
+def _closing(nodes: Sequence[NodePlan], survey: Survey, proxy: Proxy) -> tuple[str, ...]:
+    """Say which ports nobody will listen on any more: a valid change, and the end of the entrance for their clients."""
+    closing: dict[int, list[str]] = {}
+    for each in nodes:
+        for file in (change.file for change in each.changes if change.file.kind == "proxy"):
+            listens = {
+                socket.port
+                for socket in survey.facts[each.node].sockets
+                if socket.process == proxy.process and not socket.local
+            }
+            for port in listens - proxy.ports(file.text):
+                closing.setdefault(port, []).append(str(each.node))
+    return tuple(
+        f"nobody will listen on port {port} of {', '.join(names)} any more: clients that connect to it are refused"
+        for port, names in sorted(closing.items())
+    )
 
 
 def kept_file(cluster: Cluster, found: KeptFile, text: str) -> File:

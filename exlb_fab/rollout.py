@@ -178,6 +178,8 @@ class _RollOut:
         if any(each.moves_keepalived for each in wave):
             steady = vrrp.settle_seconds(priorities, advert)
         limit = vrrp.election_seconds(priorities, advert) + MARGIN_SECONDS + steady
+        if steady:
+            self._fleet.emit(Event("step", f"watching for {steady:.0f} s that one node holds {cluster.vip}"))
         serving = [each.node for each in wave if each.serving]
         vacant = self._plan.vacant and wave is self._plan.waves[-1]
         faults = wait_for_steady(
@@ -262,7 +264,7 @@ class _RollOut:
         for node, error in outcomes.errors.items():
             if not isinstance(error, NotStartedError):
                 self.results[node] = NodeResult(node, "failed", error.message, 0.0, error)
-                self._fleet.emit(Event("failure", error.message, node.name))
+                self._fleet.emit(Event("failure", error.message.removeprefix(f"{node}: "), node.name))
         return not outcomes.errors
 
     def _tidy(self, plans: Sequence[NodePlan], action: Sequence[str]) -> None:
@@ -470,6 +472,8 @@ def _refuse_failure(node: Node, done: Completed, proxy: Proxy) -> None:
     if outcome == "done":
         raise RemoteError(f"{node}: done, but ended with status {done.status}", hint="exlb recover")
     ended = outcome or f"did not begin (status {done.status})"
+    if "restore" in steps:
+        ended += "; back on the bytes that it had"
     raise TakenBackError(f"{node}: {ended}\n{words}".rstrip(), hint="exlb push-config --dry-run")
 
 

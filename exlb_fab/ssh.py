@@ -67,6 +67,12 @@ class Traffic:
     bytes_sent: int = 0
     bytes_received: int = 0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.connections} connections, {self.executions} programs run, "
+            f"{self.bytes_sent} bytes sent, {self.bytes_received} received"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SshOptions:

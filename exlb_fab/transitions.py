@@ -57,7 +57,8 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
         # Who joins begins when all others send to it: until then it would hear nobody and take the VIP.
         plan = replace(plan, waves=tuple(sorted(plan.waves, key=_starts_keepalived)))
         plan = _told_of_the_deaf(plan, cluster, survey)
-    return replace(plan, notices=(*plan.notices, *_costs(plan, cluster, texts, survey)))
+    told = (*_taking_over(plan, cluster, texts, survey), *_costs(plan, cluster, texts, survey))
+    return replace(plan, notices=(*plan.notices, *told))
 
 
 def _told_of_the_deaf(plan: Plan, cluster: Cluster, survey: Survey) -> Plan:
@@ -229,6 +230,23 @@ def _apart(
 
 def _reasons(changes: Mapping[Node, KeepalivedChange]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reason for change in changes.values() for reason in change.reasons))
+
+
+def _taking_over(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: Survey) -> tuple[str, ...]:
+    """Say that another node takes the VIP over, where the change turns the order of the priorities round."""
+    holders = survey.holders(cluster.vip.address)
+    new = {each.node: _text(each) for each in plan.nodes if each.keepalived.action != "stop"}
+    if len(holders) != 1 or holders[0] not in new:
+        return ()
+    old = {node: texts.get(node, text) for node, text in new.items()}
+    first = max(new, key=lambda node: keepalived.priority(new[node]))
+    before = max(old, key=lambda node: keepalived.priority(old[node]))
+    if first in (before, *holders) or not keepalived.preempting(new[first]):
+        return ()
+    return (
+        f"{first} gets the highest priority and takes {cluster.vip} from {holders[0]}; that costs clients about a "
+        "second, and ends their open connections",
+    )
 
 
 def _costs(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: Survey) -> tuple[str, ...]:

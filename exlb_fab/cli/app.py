@@ -149,6 +149,8 @@ def push_config_command(
 
     Example: exlb push-config --dry-run
     """
+    if exit_code and not dry_run:
+        raise typer.BadParameter("it needs --dry-run: a push exits by how it went", param_hint="--exit-code")
     options = PushOptions(
         **changing.options(common),
         dry_run=dry_run,
@@ -165,7 +167,7 @@ def restart_command(
     ctx: typer.Context,
     common: Common,
     changing: Changing,
-    unit: Annotated[str | None, typer.Argument(help=f"{UNITS}; both without.", metavar="[UNIT]")] = None,
+    unit: Annotated[str | None, typer.Argument(help=f"{UNITS}; both without.", metavar="UNIT")] = None,
 ) -> None:
     """Restart units one node at a time, the holder of the VIP last.
 

@@ -47,6 +47,7 @@ class Proxy:
     `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
     proxy_state, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that carries the state
     of the servers over a reload. `quote` turns any text into one word of its configuration language.
+    `ports` are those that a configuration listens on, as far as it says so by number.
     `mask` hides the passwords in a configuration, ours or one found. `mark` is the line by which a
     running proxy tells the digest of its configuration. `parse_state` raises FactsError on what it
     does not understand.
@@ -62,6 +63,7 @@ class Proxy:
     memory: str
     program: str
     quote: Callable[[str], str]
+    ports: Callable[[str], frozenset[int]]
     mask: Callable[[str], str]
     mark: Callable[[str], str]
     parse_state: Callable[[str], ProxyState]

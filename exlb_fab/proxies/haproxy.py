@@ -31,6 +31,12 @@ def mark(digest: str) -> str:
     return f"description exlb-{digest}"
 
 
+def ports(text: str) -> frozenset[int]:
+    """Return the ports that a configuration binds; ranges and variables are left out."""
+    lines = re.findall(r"^[ \t]*bind[ \t]+(\S+)", text, re.MULTILINE)
+    return frozenset(int(port) for line in lines for port in re.findall(r":(\d+)(?=,|$)", line))
+
+
 def mask(text: str) -> str:
     """Return configuration text without the passwords in it."""
     for secret in _SECRETS:
@@ -79,6 +85,7 @@ HAPROXY = Proxy(
     memory="/run/haproxy-server-state",
     program="haproxy.sh",
     quote=quote,
+    ports=ports,
     mask=mask,
     mark=mark,
     parse_state=parse_state,

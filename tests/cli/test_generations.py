@@ -214,7 +214,9 @@ def test_rollback_to_0_says_that_the_vip_goes_and_asks(adopted: Site) -> None:
 
 
 def test_rollback_to_0_on_one_node_leaves_the_vip_to_the_others(adopted: Site) -> None:
-    adopted.exlb("rollback", "--to", "0", "--nodes", "lb1")
+    ran = adopted.exlb("rollback", "--to", "0", "--nodes", "lb1", status=2)
+    assert "nobody will listen on port 8443 of lb1 any more" in ran.said
+    adopted.exlb("rollback", "--to", "0", "--nodes", "lb1", "--yes")
     assert current(adopted) == [0, 1, 1]
     assert [node.name for node in adopted.fleet.holders] == ["lb2"]
 

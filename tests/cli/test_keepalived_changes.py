@@ -437,6 +437,22 @@ def test_dry_run_of_a_rollback_tells_its_cost(green: Site) -> None:
     assert ran.json["notices"][0].startswith("old and new keepalived do not hear each other")
 
 
+def test_priorities_that_change_places_move_the_vip_and_that_is_said(green: Site) -> None:
+    addresses = "(198.51.100.13 198.51.100.12 198.51.100.11)"
+    green.change(NODE_IPS=addresses, NODE_NAMES="(lb3 lb2 lb1)", APISERVER_IPS="(198.51.100.11)")
+    ran = green.exlb("push-config")
+    assert "lb3 gets the highest priority and takes 198.51.100.100 from lb1; that costs clients" in ran.said
+    assert hold(green) == ["lb3"]
+
+
+def test_port_that_closes_is_asked_for(green: Site) -> None:
+    green.change(APISERVER_DEST_PORT="9443")
+    before = green.fleet.state
+    ran = green.exlb("push-config", status=2)
+    assert "nobody will listen on port 8443 of lb1, lb2, lb3 any more" in ran.said
+    assert green.fleet.state == before
+
+
 # Peers that join and leave
 
 

@@ -156,7 +156,7 @@ def test_last_node_fails_and_all_go_back(green: Bastion, tmp_path: Path, row: Ad
             mended.enter_context(green.broken(holder, squatter, "systemctl stop squatter"))
         output, errors = process.communicate(timeout=120)
     said = " ".join((output + errors).decode().split())
-    told = f"{holder}: failed ports port {port} is taken by socat"
+    told = f"{holder} failed ports port {port} is taken by socat"
     assert process.returncode == 1, said
     assert told in said
     assert said.count("because another node failed") == len(green.nodes) - 1

@@ -472,9 +472,15 @@ def test_file_that_was_not_there_goes_and_its_unit_stops_the_holders_last() -> N
 
 
 def test_vip_that_goes_for_good_is_announced_and_asked_for() -> None:
-    plan = gone_back_to("listen web\n  bind :80\n")
+    plan = gone_back_to("listen web\n  bind :80,:8443\n")
     assert plan.notices == ("keepalived stops on all nodes: nobody will hold 198.51.100.100",)
     assert (plan.asks, plan.vacant, plan.apart) == (True, True, False)
+
+
+def test_port_on_which_nobody_will_listen_any_more_is_announced_and_asked_for() -> None:
+    plan = gone_back_to("listen web\n  bind :80\n")
+    told = "nobody will listen on port 8443 of lb1, lb2, lb3 any more: clients that connect to it are refused"
+    assert (plan.asks, plan.notices[0]) == (True, told)
 
 
 def test_own_keepalived_of_before_is_a_change_like_any_other() -> None:
