@@ -89,7 +89,6 @@ def _unfinished(found: Facts) -> str:
         return "a change runs right now"
     if generations.unfinished:
         number, previous = generations.unfinished
-        return (
-            f"a change to generation {number} was interrupted: the next push, or exlb recover, goes back to {previous}"
-        )
+        way = f"goes back to {previous}" if generations.current != number else "ends it"
+        return f"a change to generation {number} was interrupted: the next push, or exlb recover, {way}"
     return "files were edited by hand since" if generations.edited else ""

@@ -163,6 +163,8 @@ class Bastion:
             return
         for node in self.nodes:
             self.inside(node, "systemctl", "start", "haproxy", check=False)
+            # Where nobody holds the VIP, a push changes all nodes at once.
+            self.inside(node, "systemctl", "stop", "keepalived", check=False)
         self.exlb("install")
         self.exlb("push-config", "--yes")
         self.wait_until(self.all_pass, 90)

@@ -287,7 +287,7 @@ def test_proxy_that_cannot_start_on_its_new_file_is_as_before(
         with kept(green) as watch:
             ran = green.exlb("push-config", *words, status=1)
         state = green.inside(first, "systemctl", "is-active", "haproxy", check=False).strip()
-        assert state == ("active" if runs else "inactive")
+        assert (state == "active") == runs, state
     assert ran.said.count("not started") >= 2
     green.wait_until(lambda: green.exlb("verify", status=None).status == 0)
     (said,) = set(re.findall(rf"{first} (failed [\w-]+); back on the bytes that it had", ran.said))
@@ -298,6 +298,8 @@ def test_proxy_that_cannot_start_on_its_new_file_is_as_before(
 VIRTUAL_SERVER = """
 # Needs IPVS in the kernel, which `keepalived -t` does not ask for.
 virtual_server 198.51.100.200 80 {
+    lb_algo rr
+    lb_kind DR
     protocol TCP
     real_server 198.51.100.11 80 {
         weight 1
