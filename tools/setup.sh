@@ -3,6 +3,7 @@
 #
 #   setup.sh dev    a virtual environment with the pinned packages
 #   setup.sh lab    the system packages of the lab, where there is root
+#   setup.sh labs   what several labs beside each other need of the kernel, until the next start of this machine
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -55,6 +56,14 @@ lab() {
 	fi
 	# shellcheck disable=SC2086 # a list of package names
 	apt_install $missing
+}
+
+labs() {
+	limit=/proc/sys/fs/inotify/max_user_instances
+	if [ "$(id -u)" -eq 0 ] && [ "$(cat "$limit")" -lt 512 ]; then
+		say "raising fs.inotify.max_user_instances to 512"
+		echo 512 >"$limit"
+	fi
 }
 
 "$1"

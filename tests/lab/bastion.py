@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +17,17 @@ from tests.ran import Ran
 
 PROXY_PATH = "/etc/haproxy/haproxy.cfg"
 KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
+FOLDERS = "/etc/haproxy /etc/keepalived /var/lib/exlb"
+SNAPSHOT = f"rm -rf /root/snapshot && mkdir /root/snapshot && cp -a --parents {FOLDERS} /root/snapshot"
+RESTORE = f"""
+set -e
+systemctl stop keepalived
+find {FOLDERS} -mindepth 1 -delete
+cp -a /root/snapshot/. /
+systemctl reset-failed
+systemctl reload-or-restart haproxy
+systemctl start keepalived
+"""
 LIMIT_SECONDS = 180
 PAUSE_SECONDS = 0.2
 
@@ -161,13 +173,17 @@ class Bastion:
                 self.lab.boot(found.name)
         if self.all_pass():
             return
-        for node in self.nodes:
-            self.inside(node, "systemctl", "start", "haproxy", check=False)
-            # Where nobody holds the VIP, a push changes all nodes at once.
-            self.inside(node, "systemctl", "stop", "keepalived", check=False)
         self.exlb("install")
-        self.exlb("push-config", "--yes")
+        self._on_all(RESTORE)
         self.wait_until(self.all_pass, 90)
+
+    def snapshot(self) -> None:
+        """Keep on every node what `mend` brings back: the active files and the generations."""
+        self._on_all(SNAPSHOT)
+
+    def _on_all(self, script: str) -> None:
+        with ThreadPoolExecutor(max_workers=len(self.nodes)) as executor:
+            list(executor.map(lambda node: self.inside(node, "sh", "-c", script), self.nodes))
 
     def all_pass(self) -> bool:
         """Tell whether verify has nothing to say against the lab, not even a warning."""

@@ -13,11 +13,10 @@ import pytest
 from exlb_fab.errors import LabUnavailable
 from exlb_fab.lab import Lab, down, require_host
 from tests.lab.bastion import Bastion
+from tests.lab.records import Records
 from tests.lab.table import Row, document
 from tests.lab.watching import Watch
 
-PASSED = "exlb/passed-at"
-ROWS = "exlb/rows-at"
 RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 WITH_ROWS = pytest.StashKey[list[str]]()
@@ -27,6 +26,7 @@ AddRow = Callable[[str, str, Watch, str], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--resume", action="store_true", help="leave out what has passed at this commit already")
+    parser.addoption("--table", action="store_true", help="write docs/reliability.md once all of its rows are seen")
 
 
 def _git(*words: str) -> str:
@@ -39,6 +39,11 @@ def _commit() -> str:
     return _git("rev-parse", "HEAD") + ("-dirty" if changed else "")
 
 
+def _records(config: pytest.Config) -> Records:
+    assert config.cache is not None
+    return Records(config.cache.mkdir("exlb") / _commit())
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -46,23 +51,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[WITH_ROWS] = [item.nodeid for item in items if "row" in getattr(item, "fixturenames", ())]
     if not config.getoption("--resume"):
         return
-    done = _passed(config)
+    done = _records(config).passed()
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])
     items[:] = [item for item in items if item.nodeid not in done]
-
-
-def _passed(config: pytest.Config) -> set[str]:
-    assert config.cache is not None
-    recorded: dict[str, list[str]] = config.cache.get(PASSED, {})
-    return set(recorded.get(_commit(), []))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report = yield
     if report.when == "call" and report.passed and item.config.getoption("--resume"):
-        assert item.config.cache is not None
-        item.config.cache.set(PASSED, {_commit(): sorted(_passed(item.config) | {item.nodeid})})
+        _records(item.config).pass_(item.nodeid)
     return report
 
 
@@ -72,24 +70,20 @@ def row(request: pytest.FixtureRequest, green: Bastion) -> AddRow:
 
     def add(event: str, required: str, watch: Watch, said: str) -> None:
         kept = Row(event, required, watch.seen, green.states(), said)
-        assert request.config.cache is not None
-        rows = request.config.cache.get(ROWS, {}).get(_commit(), {})
-        request.config.cache.set(ROWS, {_commit(): {**rows, request.node.nodeid: kept.as_json()}})
+        _records(request.config).keep(request.node.nodeid, kept)
 
     return add
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the table when every row of it has been seen at this commit, in this run or an earlier one."""
+    """Write the table where every row of it has been seen; with nothing left to do, a run that resumes is content."""
     config = session.config
-    if not config.getoption("--resume", default=False) or exitstatus not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
-        return
-    assert config.cache is not None
-    rows: dict[str, dict[str, Any]] = config.cache.get(ROWS, {}).get(_commit(), {})
-    wanted = config.stash[WITH_ROWS]
-    if wanted and all(name in rows for name in wanted):
-        kept = [Row.from_json(rows[name]) for name in wanted]
+    if config.getoption("--resume") and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = exitstatus = pytest.ExitCode.OK
+    if config.getoption("--table") and exitstatus == pytest.ExitCode.OK:
+        rows = _records(config).rows()
+        kept = [rows[name] for name in config.stash[WITH_ROWS]]
         RELIABILITY.write_text(document(kept, _commit()))
 
 
@@ -125,7 +119,9 @@ def bastion(fresh_lab: Lab, tmp_path: Path) -> Bastion:
 @pytest.fixture(scope="module")
 def deployed_lab(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Three nodes after `exlb deploy`."""
-    Bastion(fresh_lab, tmp_path_factory.mktemp("deploy")).exlb("deploy")
+    bastion = Bastion(fresh_lab, tmp_path_factory.mktemp("deploy"))
+    bastion.exlb("deploy")
+    bastion.snapshot()
     return fresh_lab
 
 

@@ -75,7 +75,7 @@ def test_one_dead_apiserver_is_a_warning_and_clients_are_served(green: Bastion, 
     assert watch.seen.failed == 0
 
 
-@pytest.mark.parametrize("victim", ["lb1", "lb3"])
+@pytest.mark.parametrize("victim", ["lb1", pytest.param("lb3", marks=pytest.mark.slow)])
 def test_one_node_without_power_is_named_and_the_others_are_looked_at(
     green: Bastion, deployed_lab: Lab, victim: str
 ) -> None:

@@ -235,6 +235,7 @@ def test_compatible_change_of_keepalived(green: Bastion, tmp_path: Path, row: Ad
     row(f"compatible keepalived change: {change.event}", HARMLESS, watch, told)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "change", [INCOMPATIBLE[0], *(pytest.param(each, marks=slow) for each in INCOMPATIBLE[1:])], ids=str
 )
@@ -308,6 +309,7 @@ def test_peer_left_out_of_a_list(green: Bastion, tmp_path: Path, row: AddRow) ->
 NOPREEMPT = (STATE, "    state BACKUP\n    nopreempt\n")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("first", "moves"), [((), 2), pytest.param((NOPREEMPT,), 1, marks=slow)], ids=["preempting", "nopreempt"]
 )
@@ -336,6 +338,8 @@ def test_change_that_needs_a_restart(
 # Back again
 
 
+@pytest.mark.slow
+@pytest.mark.timing
 def test_rollback_of_an_incompatible_change(green: Bastion, row: AddRow) -> None:
     before = all_bytes(green)
     green.exlb("push-config", "--yes", env=green.environment(ROUTER_ID="69"))
@@ -397,6 +401,7 @@ def versions(green: Bastion) -> dict[str, bool]:
     return {node: green.inside(node, *words).count(f"{NEWER}\n") == len(PACKAGES) for node in green.nodes}
 
 
+@pytest.mark.timing
 def test_upgrade_of_the_packages(green: Bastion, deployed_lab: Lab, tmp_path: Path, row: AddRow) -> None:
     archive = newer_packages(green, tmp_path / "newer")
     for node in green.nodes:

@@ -154,9 +154,10 @@ def test_killed_while_staging(green: Bastion, row: AddRow, step: str, program: s
     row(f"kill -9 of exlb while it stages, at {step}", "the old files stay; the next run changes", watch, "changed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "program", "words"),
-    [pytest.param(*each, marks=() if each[0] == "swap" else slow, id=each[0]) for each in ACTIVATING],
+    [pytest.param(*each, id=each[0]) for each in ACTIVATING],
 )
 def test_killed_while_activating(green: Bastion, row: AddRow, step: str, program: str, words: str) -> None:
     watch, (before, then, after), ran = killed_at(green, program, words, unit=UNIT)
@@ -251,7 +252,7 @@ def test_connection_cut(green: Bastion, row: AddRow, step: str, program: str, wo
             cut = ended(process)
             assert cut.status == 4, cut
             assert cut.results == {"lb1": "not started", VICTIM: "unreachable", "lb3": "not started"}
-            said = f"{VICTIM}: connection lost"
+            said = f"{VICTIM} connection lost"
             assert said in cut.said
             assert not locked(green, VICTIM)
         green.wait_until(lambda: complete(green, VICTIM))
@@ -287,6 +288,7 @@ def parted(green: Bastion, node: str) -> Iterator[None]:
             assert green.lab.run(back).returncode == 0
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_bastion_partitioned_and_gone(green: Bastion, row: AddRow) -> None:
     env = change(green)
@@ -341,7 +343,7 @@ def test_bastion_partitioned_for_good(green: Bastion, row: AddRow) -> None:
             first = ended(process)
             assert first.status == 1, first
             assert first.results == {"lb1": "not started", VICTIM: "failed", "lb3": "not started"}
-            said = f"{VICTIM}: no answer after"
+            said = f"{VICTIM} no answer after"
             assert said in first.said
             assert complete(green, VICTIM)
         ran = goes_on(green, env)
@@ -427,6 +429,7 @@ def test_power_cut_and_exlb_killed(green: Bastion, row: AddRow) -> None:
     row("power cut between two renames, and kill -9 of exlb", "the next run repairs", watch, said)
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_power_cut_of_the_holder(green: Bastion, row: AddRow) -> None:
     env = change(green)
@@ -503,6 +506,7 @@ def test_ctrl_c_twice(green: Bastion, row: AddRow) -> None:
 # The node's own program killed
 
 
+@pytest.mark.slow
 def test_apply_killed_on_the_node(green: Bastion, row: AddRow) -> None:
     before = green.bytes_of(VICTIM)
     with green.watched() as watch:

@@ -61,6 +61,7 @@ def test_peer_that_leaves(green: Bastion, row: AddRow, leaver: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_peer_that_joins(green: Bastion, row: AddRow) -> None:
     env = only(green, "lb1", "lb2")
     with joined_again(green):

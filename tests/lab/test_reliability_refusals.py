@@ -148,6 +148,7 @@ def test_bad_template_is_refused_by_the_node(
     row(event, "refused on the first node, not a byte changed", watch, f"failed validate: … {said}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "drop_in",
     [
@@ -308,6 +309,7 @@ virtual_server 198.51.100.200 80 {
 """
 
 
+@pytest.mark.timing
 @slow
 def test_keepalived_that_dies_of_its_new_file_has_the_old_one_again(
     green: Bastion, row: AddRow, tmp_path: Path
@@ -429,6 +431,7 @@ def fault(path: str, how: str) -> tuple[str, str]:
     }[how]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "how", "said"),
     [
@@ -488,6 +491,7 @@ esac
 """
 
 
+@pytest.mark.slow
 def test_keepalived_that_cannot_validate_is_refused_unless_told_otherwise(green: Bastion, row: AddRow) -> None:
     env = green.environment(**BOTH_FILES)
     wrapper = "/usr/local/sbin/keepalived"
@@ -549,6 +553,7 @@ def test_of_two_pushes_in_the_same_moment_one_wins_everywhere(
     row("two pushes in the same moment", "one wins everywhere, the other changes nothing anywhere", watch, said)
 
 
+@pytest.mark.slow
 def test_hand_edit_between_the_look_and_the_change_is_not_lost(green: Bastion, row: AddRow) -> None:
     env = green.environment(BALANCE="leastconn")
     edits = f"echo '# by hand' >>{PROXY_PATH}"
@@ -572,6 +577,7 @@ def test_hand_edit_between_the_look_and_the_change_is_not_lost(green: Bastion, r
     row("a hand edit after exlb has looked", "no byte of it is lost", watch, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status"),
     [

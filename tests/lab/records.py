@@ -1,0 +1,41 @@
+"""What lab tests have seen at one commit: which have passed, and the rows of the table; a file for each.
+
+So a long run goes on where it was interrupted, and several runs beside each other do not write over one another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.lab.table import Row
+
+
+class Records:
+    """The records in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def pass_(self, test: str) -> None:
+        self._write(test, "passed", None)
+
+    def passed(self) -> set[str]:
+        return set(self._read("passed"))
+
+    def keep(self, test: str, row: Row) -> None:
+        self._write(test, "row", row.as_json())
+
+    def rows(self) -> dict[str, Row]:
+        return {test: Row.from_json(kept) for test, kept in self._read("row").items()}
+
+    def _write(self, test: str, kind: str, kept: Any) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(test.encode()).hexdigest()[:16]
+        (self._folder / f"{name}.{kind}").write_text(json.dumps({"test": test, "kept": kept}))
+
+    def _read(self, kind: str) -> dict[str, Any]:
+        found = [json.loads(path.read_text()) for path in self._folder.glob(f"*.{kind}")]
+        return {each["test"]: each["kept"] for each in found}
