@@ -11,12 +11,15 @@ from tests.lab.watching import Seen
 
 HEADER = """# Faults, and what clients saw of them
 
-Written by `make test-all` on {date}, at commit {commit}: three nodes of Debian 12 in the lab, alone on the machine.
+Written by `make test-all` on {date}, at commit {commit}, with three nodes of Debian 12 in a lab. Rows that have a bound in
+seconds ran alone on the machine, the others in three labs beside each other.
+
 Each row is a test in tests/lab/test_reliability*.py. During each of them one client opened a new TLS connection
 through the VIP every 50 ms, and another one held a connection open from before to after; every appearance of the VIP on
 a node was taken from that node's kernel. "Delay" is the most by which the client itself was woken up late: a gap
 shorter than that means nothing. A gap includes the 50 ms between two requests, and up to a second in which a request
-that was under way waited for its answer.
+that was under way waited for its answer. "Most holders" can be 2 where a node with a higher priority takes the VIP from
+one that has it, as VRRP means it to: the old holder hears of it by the new one's first advert, about 0.1 ms later.
 
 What an emulated power cut cannot show: the machines of the lab are killed all at once, and their disks are those of
 this host. What was written and not yet synced survives such a cut, and would not survive a real one. That every rename
