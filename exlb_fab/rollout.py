@@ -55,6 +55,10 @@ class Task:
     unvalidated: bool = False
 
 
+class UnfinishedError(RemoteError):
+    """A node's own program has ended half way: it was killed there."""
+
+
 class TakenBackError(RemoteError):
     """A node's own program failed, and has put back whatever it had touched."""
 
@@ -273,7 +277,7 @@ class _RollOut:
             by_node, lambda node, remote: self._launched(node, remote, (*action, str(GATE_SECONDS), self._url(node)))
         )
         for node, error in outcomes.errors.items():
-            self._fleet.emit(Event("failure", error.message, node.name))
+            self._fleet.emit(Event("failure", error.message.removeprefix(f"{node}: "), node.name))
 
     def _stage_one(self, plan: NodePlan, remote: Remote) -> None:
         if plan.desired.number is not None:
@@ -309,6 +313,11 @@ class _RollOut:
             self._launched(plan.node, remote, ("activate", _name(plan.number), _name(plan.previous), *words))
         except TakenBackError:
             self._unknown.remove(plan.node)
+            raise
+        except UnfinishedError:
+            raise
+        except ExlbError as error:
+            error.message += "\nwhat has begun there ends by itself; the next push tells how"
             raise
         self._unknown.remove(plan.node)
         self._active.add(plan.node)
@@ -468,7 +477,7 @@ def _refuse_failure(node: Node, done: Completed, proxy: Proxy) -> None:
     steps = [line.removeprefix("step ") for line in done.stdout.splitlines() if line.startswith("step ")]
     if outcome is None and (steps or done.status == UNHEARD):
         last = f"after step {steps[-1]}" if steps else "without a word"
-        raise RemoteError(f"{node}: ended early, {last}\n{words}".rstrip(), hint="exlb recover")
+        raise UnfinishedError(f"{node}: ended early, {last}\n{words}".rstrip(), hint="exlb recover")
     if outcome == "done":
         raise RemoteError(f"{node}: done, but ended with status {done.status}", hint="exlb recover")
     ended = outcome or f"did not begin (status {done.status})"

@@ -11,8 +11,8 @@ from tests.lab.watching import Seen
 
 HEADER = """# Faults, and what clients saw of them
 
-Written by `make test-all` on {date}, at commit {commit}, with three nodes of Debian 12 in a lab. Rows that have a bound in
-seconds ran alone on the machine, the others in three labs beside each other.
+Written by `make test-all` on {date}, at commit {commit}, with three nodes of Debian 12 in a lab.
+Rows that have a bound in seconds ran alone on the machine, the others in three labs beside each other.
 
 Each row is a test in tests/lab/test_reliability*.py. During each of them one client opened a new TLS connection
 through the VIP every 50 ms, and another one held a connection open from before to after; every appearance of the VIP on

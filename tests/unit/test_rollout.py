@@ -254,6 +254,7 @@ def test_node_that_is_lost_while_it_changes_is_failed_and_the_rest_not_started(f
     results = carried_out(fakes, plan)
     assert words(results) == ["not started", "failed", "not started"]
     assert isinstance(results["lb2"].error, UnreachableError)
+    assert results["lb2"].detail.endswith("what has begun there ends by itself; the next push tells how")
     assert fakes.count("discard") == {"lb1": 1, "lb2": 1, "lb3": 1}
 
 
