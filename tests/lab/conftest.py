@@ -19,6 +19,7 @@ from tests.lab.watching import Watch
 
 RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"
 
+COMMIT_DIGITS = 10
 WITH_ROWS = pytest.StashKey[list[str]]()
 
 AddRow = Callable[[str, str, Watch, str], None]
@@ -69,7 +70,7 @@ def row(request: pytest.FixtureRequest, green: Bastion) -> AddRow:
     """Keep a row of the table of faults: (event, what is required, what was watched, what the user read of it)."""
 
     def add(event: str, required: str, watch: Watch, said: str) -> None:
-        kept = Row(event, required, watch.seen, green.states(), said)
+        kept = Row(event, required, watch.seen, green.states(), said, _commit()[:COMMIT_DIGITS])
         _records(request.config).keep(request.node.nodeid, kept)
 
     return add
@@ -84,7 +85,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if config.getoption("--table") and exitstatus == pytest.ExitCode.OK:
         rows = _records(config).rows()
         kept = [rows[name] for name in config.stash[WITH_ROWS]]
-        RELIABILITY.write_text(document(kept, _commit()))
+        RELIABILITY.write_text(document(kept))
 
 
 @pytest.fixture(scope="session", autouse=True)
