@@ -401,6 +401,7 @@ def versions(green: Bastion) -> dict[str, bool]:
     return {node: green.inside(node, *words).count(f"{NEWER}\n") == len(PACKAGES) for node in green.nodes}
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_upgrade_of_the_packages(green: Bastion, deployed_lab: Lab, tmp_path: Path, row: AddRow) -> None:
     archive = newer_packages(green, tmp_path / "newer")

@@ -237,6 +237,7 @@ def locked(green: Bastion, node: str) -> bool:
     return green.inside(node, "sh", "-c", "flock -n /run/exlb/lock true || echo locked") != ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "program", "words"),
     [
