@@ -31,13 +31,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+    """Return what git says, nothing where this is no checkout."""
+    try:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _commit() -> str:
     """Return what is tested; the table that a run writes is no part of it."""
     changed = _git("status", "--porcelain", "--", ".", f":!{RELIABILITY.relative_to(RELIABILITY.parents[1])}")
-    return _git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    return (_git("rev-parse", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 def _records(config: pytest.Config) -> Records:
