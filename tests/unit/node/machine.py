@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 from exlb_fab.node import program
 from exlb_fab.proxies import PROXIES
 
@@ -494,3 +496,13 @@ class Machine:
         looks = ("show", "is-active", "is-enabled", "reset-failed")
         calls = (line.removeprefix("systemctl ") for line in self.log if line.startswith("systemctl "))
         return [call for call in calls if not call.startswith(looks)]
+
+
+def require_mounts() -> None:
+    """Skip where nothing can be mounted, as by somebody who is not root; in CI that is a failure."""
+    words = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    if subprocess.run(words, capture_output=True, check=False).returncode == 0:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("CI runs every test, and nothing can be mounted here")
+    pytest.skip("needs root and a mount namespace")

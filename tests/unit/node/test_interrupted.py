@@ -9,14 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.unit.node.conftest import copy
-from tests.unit.node.machine import LIMIT_SECONDS, TOKEN, URL, Found, Machine, Ran, keepalived_file, proxy_file
+from tests.unit.node.machine import (
+    LIMIT_SECONDS,
+    TOKEN,
+    URL,
+    Found,
+    Machine,
+    Ran,
+    keepalived_file,
+    proxy_file,
+    require_mounts,
+)
 
 GATE = (str(LIMIT_SECONDS), URL)
 NEXT = (proxy_file("bb"), keepalived_file("NEXT"))
@@ -245,14 +254,12 @@ def full(machine: Machine, folder: Path, pages: int) -> tuple[str, ...]:
     return ("unshare", "-m", "sh", "-c", inside, str(folder), str(4096 * (used + pages)), *machine.shell)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 @pytest.mark.parametrize(
     ("name", "pages"), [("etc", 0), ("etc", 1), *(("var/lib/exlb", pages) for pages in (0, 1, 3, 5, 8, 15))]
 )
 def test_full_disk_truncates_nothing(pushed: Machine, name: str, pages: int) -> None:
     folder = pushed.root / name
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs a mount namespace")
+    require_mounts()
     pushed.write(pushed.proxy, "by hand\n", 0o600)  # so that there is something to be kept, too
     pushed.put("running-haproxy", "by hand\n")
     before = pushed.active
