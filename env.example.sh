@@ -20,11 +20,23 @@ VIP_IF=eth0
 # The virtual address, or address/prefix. No machine may have it.
 MASTER_VIP=192.0.2.10
 
-# Optional: each line shows the default, or an example where there is no constant default -----------------------------
+# Optional: each line shows the default, or an example where there is no constant default ----------------------------
+
+# The nodes and the virtual addresses ----------------------------------------------------------------------------------
 
 # The names of the nodes, one for each address, in the same order.
 # Default: the addresses in NODE_IPS.
 #NODE_NAMES=(master-1 master-2 master-3)
+
+# The interface of each node, where they differ, in the same order; auto as in VIP_IF.
+# Default: VIP_IF on every node.
+#NODE_VIP_IFS=(eth0 eth0 bond0)
+
+# More virtual addresses, or address/prefix, which move together with MASTER_VIP.
+# Default: none.
+#EXTRA_VIPS=(192.0.2.20/24)
+
+# The kube-apiservers and the listener in front of them ----------------------------------------------------------------
 
 # The addresses or DNS names of the kube-apiservers, without a port.
 # Default: the addresses in NODE_IPS.
@@ -47,38 +59,205 @@ MASTER_VIP=192.0.2.10
 # Default: not checked.
 #KUBE_APISERVER="https://${MASTER_VIP%/*}:8443"
 
-# The virtual_router_id (VRID) of VRRP. No other VRRP group of the network segment may have it.
-# Unit: number from 1 to 255.
-#ROUTER_ID=68
+# The proxy ------------------------------------------------------------------------------------------------------------
 
-# How the proxy checks a kube-apiserver: readyz is an HTTPS request of /readyz, tcp a mere connection, for clusters that
-# answer 401 without a certificate (anonymous-auth=false). Unit: readyz or tcp.
+# How the proxy checks a kube-apiserver: an HTTPS request of that path, a TLS greeting, or a TCP connection. Unit:
+# readyz, healthz, livez, ssl-hello or tcp.
 #HEALTH_CHECK=readyz
 
-# How the proxy spreads connections over the kube-apiservers. Unit: source, roundrobin or leastconn.
+# The file on this host with the authorities whose certificates HEALTH_CHECK accepts; ~ is your home directory. Unit:
+# path.
+# Default: none, and any certificate is accepted.
+#APISERVER_CA=~/pki/ca.crt
+
+# The time between two checks of a backend by the proxy. Unit: time.
+#BACKEND_INTER=2s
+
+# After how many failed checks in a row a backend is down. Unit: checks.
+#BACKEND_FALL=2
+
+# After how many passed checks in a row a backend is up again. Unit: checks.
+#BACKEND_RISE=2
+
+# The time in which a backend that is up again comes to its full share. Unit: time.
+#BACKEND_SLOWSTART=0
+
+# How the proxy spreads connections over the backends. Unit: source, roundrobin, leastconn, static-rr or first.
 #BALANCE=source
 
-# The port of the proxy's statistics page (/status). Unit: TCP port.
+# How a listener is written: one listen section, or a frontend and a backend. Unit: listen or frontend.
+#LISTENER_LAYOUT=listen
+
+# The addresses that the proxy listens on: all, the VIPs alone, or the VIPs and the own address of the node. Unit: all,
+# vip or node.
+#BIND=all
+
+# How long the proxy waits for a backend to take a connection. Unit: time.
+#TIMEOUT_CONNECT=5s
+
+# How long a client may be silent; less than 10m cuts watches and `kubectl logs -f`. Unit: time.
+#TIMEOUT_CLIENT=10m
+
+# How long a backend may be silent; less than 10m cuts watches and `kubectl logs -f`. Unit: time.
+#TIMEOUT_SERVER=10m
+
+# How long a check of a backend may take once it is connected. Unit: time.
+# Default: what the proxy does: BACKEND_INTER.
+#TIMEOUT_CHECK=2s
+
+# How long a connection waits for a backend that has no room. Unit: time.
+# Default: what the proxy does: TIMEOUT_CONNECT.
+#TIMEOUT_QUEUE=20s
+
+# How many connections the proxy takes at the same time; the file limit of its unit is raised to fit. Unit:
+# connections.
+# Default: what the proxy makes of the file limit of its unit.
+#MAXCONN=20000
+
+# Where the proxy logs to: its own output, which is the journal, or /dev/log. Unit: journal or syslog.
+#LOG=journal
+
+# How long a process of before a reload may live on for its open connections. Unit: time.
+# Default: until the last of them has ended.
+#HARD_STOP_AFTER=24h
+
+# Whether what is drained or disabled through the admin socket stays so when exlb reloads the proxy. Unit: yes or no.
+#SERVER_STATE=no
+
+# More listeners -------------------------------------------------------------------------------------------------------
+
+# The addresses or DNS names of the nodes with an ingress controller.
+# Default: none, and there is no listener for an ingress.
+#INGRESS_NODE_IPS=(192.0.2.21 192.0.2.22)
+
+# The port of those nodes that serves the ingress over HTTP. Unit: TCP port.
+# Default: none, and there is no listener for it.
+#INGRESS_HTTP_NODEPORT=23456
+
+# The port of those nodes that serves the ingress over HTTPS. Unit: TCP port.
+# Default: none, and there is no listener for it.
+#INGRESS_HTTPS_NODEPORT=23457
+
+# The port that the proxy listens on for the ingress over HTTP. Unit: TCP port.
+#INGRESS_HTTP_PORT=80
+
+# The port that the proxy listens on for the ingress over HTTPS. Unit: TCP port.
+#INGRESS_HTTPS_PORT=443
+
+# The version of the PROXY protocol in which the ingress learns the address of a client. Unit: no, v1 or v2.
+#INGRESS_PROXY_PROTOCOL=no
+
+# More TCP listeners, each with a name, a port, backends, and how these are checked.
+# Default: none.
+#EXTRA_LISTENERS=("registry 5000 192.0.2.31:5000,192.0.2.32:5000 http:/v2/")
+
+# The statistics page --------------------------------------------------------------------------------------------------
+
+# The address that the statistics page listens on. Unit: address.
+# Default: 0.0.0.0 with a STATS_PASSWORD, 127.0.0.1 without.
+#STATS_BIND=0.0.0.0
+
+# The port of the statistics page. Unit: TCP port.
 #STATS_PORT=10080
 
 # The user of the statistics page, where STATS_PASSWORD is set.
 #STATS_USER=admin
 
-# The password of the statistics page: 1 to 128 printable signs.
-# Default: none, and the page listens on 127.0.0.1 only.
+# The password of the statistics page; generate makes one, and keeps it in a file beside this one.
+# Default: none.
 #STATS_PASSWORD='a secret of your own'
 
-# The time between two VRRP advertisements, 1 to 255. Unit: seconds.
+# Whether servers can be disabled and drained on the statistics page. Unit: yes or no.
+#STATS_ADMIN=no
+
+# Whether /metrics on the port of the statistics page answers Prometheus. Unit: yes or no.
+#EXPORTER=no
+
+# keepalived -----------------------------------------------------------------------------------------------------------
+
+# The virtual_router_id (VRID); no other VRRP group of the network segment may have it. Unit: number from 1 to 255.
+#ROUTER_ID=68
+
+# Whether the nodes send their adverts to each other or to a multicast group. Unit: unicast or multicast.
+#VRRP_MODE=unicast
+
+# The addresses that the nodes send their adverts from and to, in the same order.
+# Default: the addresses in NODE_IPS.
+#VRRP_IPS=(10.1.0.11 10.1.0.12 10.1.0.13)
+
+# The version of VRRP. Unit: 2 or 3.
+# Default: 2, with an IPv6 MASTER_VIP or TIMING=fast 3.
+#VRRP_VERSION=2
+
+# The password in the adverts of version 2, sent in clear: it prevents accidents; generate makes one.
+# Default: none.
+#AUTH_PASS=generate
+
+# The priorities of the nodes, in the same order; the highest is the master.
+# Default: 120 110 109 and so on.
+#PRIORITIES=(120 110 109)
+
+# Whether a node takes the VIP back from one with a lower priority. Unit: yes or no.
+#PREEMPT=yes
+
+# Whether a failed check lowers a priority (a VIP always exists) or takes a node out of the election. Unit: weighted or
+# fault.
+# Default: weighted, with PREEMPT=no fault.
+#FAILOVER=weighted
+
+# What keepalived checks on its node, several with commas: the process of the proxy by events of the kernel, or by a
+# script, an apiserver through the proxy, or the port of the proxy. Unit: process, script, apiserver or port.
+#TRACK=script
+
+# The times below that are not set: default, those of the documents, or fast (version 3). Unit: default, documents or
+# fast.
+#TIMING=default
+
+# The time between two VRRP adverts; less than a second takes version 3. Unit: seconds.
+# Default: as TIMING says: 1, documents 3, fast 0.3.
 #ADVERT_INT=1
 
-# The time between two checks of the proxy by keepalived, 1 to 255. Unit: seconds.
-#CHECK_INTERVAL=2
+# The time between two checks of the node by keepalived. Unit: seconds.
+# Default: as TIMING says: 1, documents 5, fast 1.
+#CHECK_INTERVAL=1
 
-# After how many failed checks in a row a node counts as failed, 1 to 255. Unit: checks.
+# How long such a check may take. Unit: seconds.
+#CHECK_TIMEOUT=2
+
+# After how many failed checks in a row a node counts as failed. Unit: checks.
+# Default: as TIMING says: 2, documents 1, fast 2.
 #CHECK_FALL=2
 
-# After how many passed checks in a row a node counts as well again, 1 to 255. Unit: checks.
+# After how many passed checks in a row a node counts as well again. Unit: checks.
+# Default: as TIMING says: 2, documents 1, fast 2.
 #CHECK_RISE=2
+
+# What a failed check takes from the priority of a node, or, above 0, a passed one adds. Unit: priority.
+#CHECK_WEIGHT=-60
+
+# How long the process may be gone with TRACK=process. Unit: seconds.
+#PROCESS_DELAY=0
+
+# The time after which a new master announces the VIPs a second time. Unit: seconds.
+#GARP_MASTER_DELAY=5
+
+# How many packets it sends each time. Unit: packets.
+#GARP_MASTER_REPEAT=5
+
+# The time between two announcements of the master, 0 for none: a healed partition then cuts clients off. Unit:
+# seconds.
+#GARP_MASTER_REFRESH=5
+
+# How many packets it sends each time. Unit: packets.
+#GARP_MASTER_REFRESH_REPEAT=1
+
+# The nodes' firewall --------------------------------------------------------------------------------------------------
+
+# Whether exlb opens the firewall of the nodes for VRRP and the listeners, or only checks it. Unit: check, manage or
+# ignore.
+#FIREWALL=check
+
+# SSH ------------------------------------------------------------------------------------------------------------------
 
 # The user to log in as on the nodes.
 #SSH_USER=root

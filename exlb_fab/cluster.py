@@ -1,19 +1,31 @@
 """What the environment file describes: one frozen, validated Cluster and its parts."""
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from exlb_fab.proxies import DEFAULT_PROXY
 
 MASK = "********"
-LOOPBACK = "127.0.0.1"
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - behind a password, the stats page is for everyone who may reach the node
+LOOPBACK = IPv4Address("127.0.0.1")
+ANY_IPV4 = IPv4Address("0.0.0.0")  # noqa: S104 - what the proxy binds
+ANY_IPV6 = IPv6Address("::")
 
+Address = IPv4Address | IPv6Address
 Sudo = Literal["auto", "yes", "no"]
-HealthCheck = Literal["readyz", "tcp"]
-Balance = Literal["source", "roundrobin", "leastconn"]
+CheckMethod = Literal["https", "http", "ssl-hello", "tcp", "none"]
+Balance = Literal["source", "roundrobin", "leastconn", "static-rr", "first"]
+Layout = Literal["listen", "frontend"]
+Bind = Literal["all", "vip", "node"]
+Log = Literal["journal", "syslog"]
+SendProxy = Literal["no", "v1", "v2"]
+VrrpMode = Literal["unicast", "multicast"]
+VrrpVersion = Literal[2, 3]
+Track = Literal["process", "script", "apiserver", "port"]
+Failover = Literal["weighted", "fault"]
+Role = Literal["MASTER", "BACKUP"]
+Firewall = Literal["check", "manage", "ignore"]
 
 
 class Secret:
@@ -46,12 +58,18 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One load-balancer host. `name` is the address where NODE_NAMES is not set; `index` 0 is the master."""
+    """One load-balancer host. `name` is the address where NODE_NAMES is not set; `index` 0 is the master.
+
+    `interface` carries the VIPs; None where it is found on the node, by the network of the VIP. `source` is the
+    address that unicast adverts come from and go to; None where the mode needs none.
+    """
 
     name: str
-    address: IPv4Address
-    interface: str
+    address: Address
+    interface: str | None
     index: int
+    priority: int
+    source: Address | None
 
     def __str__(self) -> str:
         return self.name
@@ -63,8 +81,8 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Apiserver:
-    """One backend; `host` is an address or a DNS name, `name` what the proxy calls it."""
+class Backend:
+    """One server behind the proxy; `host` is an address or a DNS name, `name` what the proxy calls it."""
 
     name: str
     host: str
@@ -73,16 +91,42 @@ class Apiserver:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def endpoint(self) -> str:
+        """Return `host:port`, an IPv6 address in brackets."""
+        return f"{bracketed(self.host)}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How the proxy finds out whether a backend is well.
+
+    `path` is what an https or http check asks for; `ca` is the PEM text of the authorities that an https check
+    accepts, None where it accepts any certificate. `slowstart_ms` 0 gives a server its full share at once.
+    """
+
+    method: CheckMethod
+    path: str
+    interval_ms: int
+    fall: int
+    rise: int
+    slowstart_ms: int
+    ca: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A port that the proxy accepts connections on, with its backends."""
+    """A port that the proxy accepts connections on, with its backends.
+
+    `send_proxy` is the version of the PROXY protocol that tells the backends the client's address.
+    """
 
     name: str
     port: int
-    backends: tuple[Apiserver, ...]
-    health_check: HealthCheck
+    backends: tuple[Backend, ...]
+    check: HealthCheck
     balance: Balance
+    send_proxy: SendProxy = "no"
 
     def __str__(self) -> str:
         return self.name
@@ -90,38 +134,89 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Vip:
-    """The virtual address; `prefix` is its length in bits, None where the file gives an address only."""
+    """A virtual address; `prefix` is its length in bits, None where the file gives an address only."""
 
-    address: IPv4Address
+    address: Address
     prefix: int | None
 
     def __str__(self) -> str:
         return str(self.address)
 
+    @property
+    def interface(self) -> str:
+        """Return it as keepalived writes it: `address` or `address/prefix`."""
+        return str(self.address) if self.prefix is None else f"{self.address}/{self.prefix}"
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The proxy's statistics page."""
+    """The proxy's statistics page; `admin` lets it change servers, `exporter` adds /metrics for Prometheus."""
 
+    bind: Address
     port: int
     user: str
     password: Secret | None
+    admin: bool
+    exporter: bool
 
-    @property
-    def bind(self) -> str:
-        """Return the address to listen on: without a password nobody but the node itself may look."""
-        return LOOPBACK if self.password is None else ANY_ADDRESS
+
+class Timeouts(NamedTuple):
+    """How long the proxy waits, in milliseconds; None leaves the proxy's own default."""
+
+    connect_ms: int
+    client_ms: int
+    server_ms: int
+    check_ms: int | None
+    queue_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """What the file says about the proxy as a whole; None leaves the proxy's own default.
+
+    `keeps_drains` carries over a reload what somebody has drained or disabled through the admin socket.
+    """
+
+    layout: Layout
+    bind: Bind
+    timeouts: Timeouts
+    maxconn: int | None
+    log: Log
+    hard_stop_after_ms: int | None
+    keeps_drains: bool
+
+
+class Garp(NamedTuple):
+    """How often a master announces its VIPs by gratuitous ARP: delays in seconds, repeats in packets; 0 is never."""
+
+    delay_seconds: int
+    repeat: int
+    refresh_seconds: int
+    refresh_repeat: int
 
 
 @dataclass(frozen=True, slots=True)
 class Vrrp:
-    """What the file says about VRRP and the check of the proxy; `router_id` is the VRID, falls and rises are counts."""
+    """What the file says about VRRP and keepalived's checks of the node; `router_id` is the VRID.
+
+    `check_weight` counts with `failover` weighted only. `process_delay_seconds` is how long a process may be gone.
+    """
 
     router_id: int
-    advert_interval_seconds: int
+    version: VrrpVersion
+    mode: VrrpMode
+    auth_pass: Secret | None
+    advert_seconds: float
+    track: tuple[Track, ...]
     check_interval_seconds: int
+    check_timeout_seconds: int
     check_fall: int
     check_rise: int
+    check_weight: int
+    process_delay_seconds: int
+    failover: Failover
+    preempt: bool
+    garp: Garp
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +246,21 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Everything that the environment file says, validated; every string in it is safe to render."""
+    """Everything that the environment file says, validated; every string in it is safe to render.
+
+    `vip` is the address that clients of the apiserver use, `extra_vips` move together with it.
+    """
 
     path: Path
     nodes: tuple[Node, ...]
     vip: Vip
     listeners: tuple[Listener, ...]
+    proxying: ProxySettings
     stats: Stats
     vrrp: Vrrp
     ssh: SshSettings
+    extra_vips: tuple[Vip, ...] = ()
+    firewall: Firewall = "check"
     proxy: str = DEFAULT_PROXY
     kube_apiserver: str | None = None
     warnings: tuple[str, ...] = ()
@@ -169,3 +270,41 @@ class Cluster:
     def apiserver_listener(self) -> Listener:
         """Return the listener that kube-apiserver clients connect to."""
         return self.listeners[0]
+
+    @property
+    def vips(self) -> tuple[Vip, ...]:
+        """Return all virtual addresses, the one of the apiserver first."""
+        return (self.vip, *self.extra_vips)
+
+    @property
+    def priorities(self) -> tuple[int, ...]:
+        """Return the base priorities of the nodes, in their order."""
+        return tuple(node.priority for node in self.nodes)
+
+    def role(self, node: Node) -> Role:
+        """Return the role that a node is configured for: the highest priority is the master, the first of equal ones.
+
+        Without preemption all begin as backups: keepalived.conf(5) `nopreempt`.
+        """
+        master = max(self.nodes, key=lambda each: each.priority)
+        return "MASTER" if node == master and self.vrrp.preempt else "BACKUP"
+
+    def addresses(self, node: Node) -> tuple[Address, ...]:
+        """Return the addresses that the proxy of a node accepts connections on, for every listener."""
+        vips = tuple(vip.address for vip in self.vips)
+        match self.proxying.bind:
+            case "all":
+                return (ANY_IPV4, *((ANY_IPV6,) if any(vip.version == 6 for vip in vips) else ()))
+            case "vip":
+                return (*vips, LOOPBACK)  # by which the node itself can ask its own proxy
+            case "node":
+                return (*vips, node.address)
+
+    def own_address(self, node: Node) -> Address:
+        """Return the address by which the node itself reaches its own proxy, whoever holds the VIP."""
+        return LOOPBACK if self.proxying.bind == "vip" else node.address
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands in front of a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host

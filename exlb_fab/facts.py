@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
-from exlb_fab.cluster import Cluster, Node
+from exlb_fab.cluster import Address as IpAddress
+from exlb_fab.cluster import Cluster, Node, Vip, bracketed
 from exlb_fab.errors import ExlbError, FactsError
 from exlb_fab.platforms import (
     KEEPALIVED_PACKAGE,
-    KEEPALIVED_PATH,
     KEEPALIVED_UNIT,
     PROGRAMS,
     Platform,
@@ -23,7 +23,8 @@ from exlb_fab.platforms import (
     parse_version,
 )
 from exlb_fab.platforms import platform as platform_of
-from exlb_fab.proxies import Proxy, ProxyState
+from exlb_fab.proxies import PROXIES, Proxy, ProxyState
+from exlb_fab.rendering import Target, paths
 
 END_MARK = "exlb-probe-end"
 
@@ -89,7 +90,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """One listening TCP socket; `address` is None where it listens on all of them."""
+    """One listening TCP socket; `address` is None where it listens on all of them, of both families."""
 
     address: str | None
     port: int
@@ -98,11 +99,14 @@ class Socket:
     @property
     def local(self) -> bool:
         """Tell whether only the node itself can reach it."""
-        return self.address is not None and self.address.startswith("127.")
+        return self.address is not None and ip_address(self.address).is_loopback
 
-    def covers(self, address: str, port: int) -> bool:
-        """Tell whether nobody else can listen on an address (0.0.0.0: on all of them) and port."""
-        return self.port == port and (self.address is None or self.address == address or address == "0.0.0.0")  # noqa: S104
+    def covers(self, address: IpAddress, port: int) -> bool:
+        """Tell whether nobody else can listen on an address (0.0.0.0 and ::, on all of a family) and port."""
+        if self.port != port or self.address is None:
+            return self.port == port
+        mine = ip_address(self.address)
+        return mine.version == address.version and (mine == address or mine.is_unspecified or address.is_unspecified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,7 @@ class Facts:
     packages: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, Unit] = field(default_factory=dict)
     proxy_version: Version | None = None
+    proxy_services: frozenset[str] = frozenset()
     keepalived_version: Version | None = None
     addresses: tuple[Address, ...] = ()
     sockets: tuple[Socket, ...] = ()
@@ -227,7 +232,26 @@ class Facts:
     pings: Mapping[str, bool] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
 
-    def holds(self, address: IPv4Address) -> bool:
+    def interface_of(self, vip: Vip) -> str | None:
+        """Return the interface whose network contains a VIP, None where there is none or more than one."""
+        found = {
+            each.interface
+            for each in self.addresses
+            if each.address.ip != vip.address and vip.address in each.address.network and each.interface != "lo"
+        }
+        return found.pop() if len(found) == 1 else None
+
+    def target(self, cluster: Cluster) -> Target:
+        """Return what the files of this node are rendered for."""
+        return Target(
+            proxy=self.proxy_version,
+            keepalived=self.keepalived_version,
+            services=self.proxy_services,
+            interface=self.interface_of(cluster.vip),
+            contained=self.system is not None and self.system.container is not None,
+        )
+
+    def holds(self, address: IpAddress) -> bool:
         """Tell whether the node has the address on an interface. Addresses are compared, never their text."""
         return any(each.address.ip == address for each in self.addresses)
 
@@ -243,18 +267,18 @@ class Survey:
     facts: Mapping[Node, Facts]
     errors: Mapping[Node, ExlbError]
 
-    def holders(self, address: IPv4Address) -> tuple[Node, ...]:
+    def holders(self, address: IpAddress) -> tuple[Node, ...]:
         return tuple(node for node, facts in self.facts.items() if facts.holds(address))
 
 
 def vip_url(cluster: Cluster) -> str:
     """Return what a client asks through the VIP."""
-    return f"https://{cluster.vip}:{cluster.apiserver_listener.port}/readyz"
+    return f"https://{bracketed(str(cluster.vip))}:{cluster.apiserver_listener.port}/readyz"
 
 
 def node_url(cluster: Cluster, node: Node) -> str:
-    """Return what a client asks through one node's own port."""
-    return f"https://{node.address}:{cluster.apiserver_listener.port}/readyz"
+    """Return what the node itself asks through its own port."""
+    return f"https://{bracketed(str(cluster.own_address(node)))}:{cluster.apiserver_listener.port}/readyz"
 
 
 def installation_questions(proxy: Proxy) -> list[str]:
@@ -268,15 +292,15 @@ def installation_questions(proxy: Proxy) -> list[str]:
     ]
 
 
-def configuration_questions(proxy: Proxy) -> list[str]:
+def configuration_questions(cluster: Cluster) -> list[str]:
     """Return what a push has to know of a node."""
     return [
-        *installation_questions(proxy),
+        *installation_questions(PROXIES[cluster.proxy]),
         "proxy-version",
         "keepalived-version",
         "addresses",
         "listeners",
-        *(f"file {path}" for path in (proxy.path, KEEPALIVED_PATH)),
+        *(f"file {path}" for path in paths(cluster)),
         "generation",
         "proxy-state",
     ]
@@ -347,6 +371,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
         packages=parse_packages(next((a.text for q, a in words.items() if q[0] == "packages"), "")),
         units={name: parse_unit(answer.text) for name, answer in each("unit")},
         proxy_version=parse_version(text_of("proxy-version")),
+        proxy_services=proxy.services(text_of("proxy-version")),
         keepalived_version=parse_version(text_of("keepalived-version")),
         addresses=parse_addresses(text_of("addresses")),
         sockets=parse_sockets(text_of("listeners")),
@@ -443,7 +468,8 @@ def parse_sockets(text: str) -> tuple[Socket, ...]:
             host, _, port = words[3].rpartition(":")
             host = host.partition("%")[0].strip("[]")
             process = re.search(r'users:\(\("([^"]*)"', line)
-            address = None if host in ("*", "0.0.0.0", "::") else host  # noqa: S104 - what ss prints, not a bind
+            # `*` takes both families; what ss shows as [::] takes IPv6 alone.
+            address = None if host == "*" else str(ip_address(host))
             sockets.append(Socket(address, int(port), process[1] if process else None))
         except (IndexError, ValueError) as error:
             raise FactsError(f"`ss -Hltnp` said {line!r}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
-from typing import Literal
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, get_args
 
-from exlb_fab.cluster import Cluster, Node
+from exlb_fab.cluster import Address, Cluster, Node, Vip
 from exlb_fab.errors import EnvironmentFileError, ExlbError
 from exlb_fab.facts import Facts, FileFact, KeptFile, Survey
 from exlb_fab.platforms import KEEPALIVED_UNIT, can_validate
@@ -147,7 +147,7 @@ def plan(cluster: Cluster, desired: Mapping[Node, Desired], survey: Survey, *, u
     """
     proxy = PROXIES[cluster.proxy]
     chosen = {node: survey.facts[node] for node in desired}
-    _refuse_contradictions(cluster, chosen)
+    refuse_contradictions(cluster, chosen)
     _refuse_unfit(cluster, proxy, chosen, unvalidated=unvalidated)
     port = cluster.apiserver_listener.port
     nodes = tuple(
@@ -179,7 +179,8 @@ def _closing(nodes: Sequence[NodePlan], survey: Survey, proxy: Proxy) -> tuple[s
 def kept_file(cluster: Cluster, found: KeptFile, text: str) -> File:
     """Return a file of a generation that a node keeps; `text` is "" for one that was not there."""
     proxy = PROXIES[cluster.proxy]
-    kind: Kind = "proxy" if found.kind == "proxy" else "script" if found.kind == "script" else "keepalived"
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+    kind = kinds.get(found.kind, "keepalived")
     is_proxy = kind == "proxy"
     mark = re.search(re.escape(proxy.mark("0")).replace("0", "([0-9a-f]+)") + r"\s*$", text, re.MULTILINE)
     return File(
@@ -238,11 +239,11 @@ def nothing(unit: str) -> UnitChange:
 
 def _ordered(cluster: Cluster, nodes: tuple[NodePlan, ...], survey: Survey) -> Plan:
     changing = [each for each in nodes if not each.empty]
-    advert = float(cluster.vrrp.advert_interval_seconds)
-    return Plan(PROXIES[cluster.proxy], nodes, waves(changing, survey, cluster.vip.address), advert)
+    order = waves(changing, survey, cluster.vip.address)
+    return Plan(PROXIES[cluster.proxy], nodes, order, cluster.vrrp.advert_seconds)
 
 
-def waves(changing: Sequence[NodePlan], survey: Survey, vip: IPv4Address) -> tuple[tuple[NodePlan, ...], ...]:
+def waves(changing: Sequence[NodePlan], survey: Survey, vip: Address) -> tuple[tuple[NodePlan, ...], ...]:
     """Return the order of a roll-out: one by one, who holds the VIP last.
 
     By what was observed, not by what is configured: a backup may be the holder today. All at once where no node or
@@ -292,7 +293,7 @@ def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, port: i
         _proxy_change(by_kind["proxy"], changes, facts, proxy),
         _unit_change(by_kind["keepalived"], changes, facts),
         # What was there before exlb may have served nobody, or not on this port.
-        _serving(facts) and f":{port}" in by_kind["proxy"].text,
+        _serving(facts) and port in proxy.ports(by_kind["proxy"].text),
         desired,
     )
 
@@ -341,26 +342,46 @@ def _proxy_change(file: File, changes: Sequence[Change], facts: Facts, proxy: Pr
     return change
 
 
-def _refuse_contradictions(cluster: Cluster, found: Mapping[Node, Facts]) -> None:
-    """Refuse an interface that is not there, and a VIP outside of its network: only the nodes can tell."""
+def refuse_contradictions(cluster: Cluster, found: Mapping[Node, Facts]) -> None:
+    """Refuse an interface that is not there, and a VIP outside of its network: only the nodes can tell.
+
+    Raises NodeContradictionError.
+    """
     faults = [fault for node, facts in found.items() if (fault := _interface_fault(cluster, node, facts))]
     if faults:
-        raise NodeContradictionError("\n".join(faults), hint=f"correct VIP_IF or MASTER_VIP in {cluster.path}")
+        raise NodeContradictionError("\n".join(faults), hint=f"correct VIP_IF or the VIPs in {cluster.path}")
 
 
 def _interface_fault(cluster: Cluster, node: Node, facts: Facts) -> str | None:
     interfaces = dict.fromkeys(each.interface for each in facts.addresses if each.interface != "lo")
+    if node.interface is None:
+        return None if facts.interface_of(cluster.vip) else _no_interface(cluster, node, facts)
     if node.interface not in interfaces:
         return f"{node}: VIP_IF={node.interface}: no such interface with an address; it has {', '.join(interfaces)}"
-    networks = [
+    for name, vip in (("MASTER_VIP", cluster.vip), *(("EXTRA_VIPS", each) for each in cluster.extra_vips)):
+        found = _networks(facts, vip, cluster, node.interface)
+        if not any(vip.address in network for network in found):
+            said = ", ".join(map(str, found)) or f"no IPv{vip.address.version} network"
+            return f"{node}: {name}={vip} is outside of the network of {node.interface} ({said})"
+    return None
+
+
+def _networks(facts: Facts, vip: Vip, cluster: Cluster, interface: str | None) -> list[IPv4Network | IPv6Network]:
+    """Return the networks of a VIP's family that a node is in by an address of its own; on every interface for None."""
+    own = {each.address for each in cluster.vips}
+    return [
         each.address.network
         for each in facts.addresses
-        if each.interface == node.interface and each.address.version == 4 and each.address.ip != cluster.vip.address
+        if each.address.version == vip.address.version
+        and each.address.ip not in own
+        and (each.interface == interface or (interface is None and each.interface != "lo"))
     ]
-    if not any(cluster.vip.address in network for network in networks):
-        found = ", ".join(map(str, networks)) or "no IPv4 network"
-        return f"{node}: MASTER_VIP={cluster.vip} is outside of the network of {node.interface} ({found})"
-    return None
+
+
+def _no_interface(cluster: Cluster, node: Node, facts: Facts) -> str:
+    found = ", ".join(map(str, _networks(facts, cluster.vip, cluster, None)))
+    said = found or f"no IPv{cluster.vip.address.version} network"
+    return f"{node}: VIP_IF=auto: not one interface whose network contains {cluster.vip}; it is in {said}"
 
 
 def _refuse_unfit(cluster: Cluster, proxy: Proxy, found: Mapping[Node, Facts], *, unvalidated: bool) -> None:
@@ -390,15 +411,15 @@ def _cannot_validate(node: Node, facts: Facts) -> list[str]:
     ]
 
 
-def binds(cluster: Cluster) -> tuple[tuple[str, int], ...]:
-    """Return the addresses and ports that the proxy listens on."""
-    wanted = [("0.0.0.0", listener.port) for listener in cluster.listeners]  # noqa: S104 - what the proxy binds
+def binds(cluster: Cluster, node: Node) -> tuple[tuple[Address, int], ...]:
+    """Return the addresses and ports that the proxy of a node listens on."""
+    wanted = [(address, each.port) for each in cluster.listeners for address in cluster.addresses(node)]
     return (*wanted, (cluster.stats.bind, cluster.stats.port))
 
 
 def _taken(cluster: Cluster, proxy: Proxy, node: Node, facts: Facts) -> list[str]:
     faults: list[str] = []
-    for address, port in binds(cluster):
+    for address, port in binds(cluster, node):
         taken = [each for each in facts.sockets if each.process != proxy.process and each.covers(address, port)]
         faults.extend(f"{node}: port {port} is taken by {socket.process or 'another process'}" for socket in taken[:1])
-    return faults
+    return list(dict.fromkeys(faults))

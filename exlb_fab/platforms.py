@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import NamedTuple
 
 KEEPALIVED_UNIT = "keepalived"
 KEEPALIVED_PACKAGE = "keepalived"
@@ -34,9 +35,39 @@ def parse_version(text: str) -> Version | None:
     return Version(tuple(int(part) for part in found[1].split(".")), found[1]) if found else None
 
 
+class Feature(NamedTuple):
+    """Something that a program can do from one version on (`since`), or could until one (`until`, the first without).
+
+    `source` says where that is known from.
+    """
+
+    name: str
+    source: str
+    since: tuple[int, ...] = ()
+    until: tuple[int, ...] | None = None
+
+    def of(self, version: Version | None) -> bool:
+        """Tell whether a version has it; one that is not known counts as the newest."""
+        if version is None:
+            return self.until is None
+        return version.numbers >= self.since and (self.until is None or version.numbers < self.until)
+
+
+def features(table: Iterable[Feature], version: Version | None) -> frozenset[str]:
+    """Return the names of the features that a version has."""
+    return frozenset(feature.name for feature in table if feature.of(version))
+
+
+# What exlb writes into keepalived.conf is read by every keepalived from 1.3.5 (EL7) on, but for what is listed here.
+KEEPALIVED_FEATURES = (
+    Feature("validate", "ChangeLog 2.0.4: `-t` tests a configuration; docs/findings.md", since=(2, 0, 4)),
+    Feature("track-process", "ChangeLog 2.0.11: vrrp_track_process", since=(2, 0, 11)),
+)
+
+
 def can_validate(keepalived: Version) -> bool:
-    """Tell whether this keepalived has `-t` (from 2.0.4; source: its ChangeLog, docs/findings.md)."""
-    return keepalived.numbers >= (2, 0, 4)
+    """Tell whether this keepalived has `-t`."""
+    return "validate" in features(KEEPALIVED_FEATURES, keepalived)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Reading:
             return None
         return next(self._parsed(name, variable.values, parse), None)
 
-    def many(self, name: str, parse: Parse[T], same: Callable[[T], object]) -> tuple[T, ...]:
+    def many(self, name: str, parse: Parse[T], same: Callable[[T], object] | None = None) -> tuple[T, ...]:
         """Return the elements of an array that are right; `same` gives what no two of them may have in common."""
         variable = self._whole(name)
         if variable is None:
@@ -77,8 +77,25 @@ class Reading:
         if not variable.values:
             self.fault(name, "is empty", _or_nothing(name))
         values = tuple(self._parsed(name, variable.values, parse))
-        self._refuse_duplicates(name, values, same)
+        if same:
+            self._refuse_duplicates(name, values, same)
         return values
+
+    def is_set(self, name: str) -> bool:
+        """Tell whether the file sets a variable."""
+        return name in self.environment.variables
+
+    def is_faulty(self, name: str) -> bool:
+        """Tell whether a variable has a fault: its value is None or the default, and an array lacks elements."""
+        return any(fault.name == name for fault in self.faults)
+
+    def refuse_another_length(self, name: str, of: str) -> None:
+        """Remember a fault where an array has not one element for each of another one."""
+        found, wanted = self.count(name), self.count(of)
+        if found is not None and wanted is not None and found != wanted:
+            wrong = f"has a length of {found}, and {of} ({self.locate(of)}) of {wanted}"
+            kind = "name" if name.endswith("NAMES") else "element"
+            self.fault(name, wrong, f"write one {kind} for each of {of}, in the same order")
 
     def count(self, name: str) -> int | None:
         """Return how many elements an array has, faulty ones included; None if it is no array."""

@@ -5,32 +5,39 @@ from __future__ import annotations
 import hashlib
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 import jinja2
 
-from exlb_fab import vrrp
-from exlb_fab.cluster import Cluster, Node
+from exlb_fab import node as programs
+from exlb_fab import platforms
+from exlb_fab.cluster import Address, Cluster, Node, Track, bracketed
 from exlb_fab.errors import RenderError
-from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT, KILLALL
+from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT, KILLALL, Version
 from exlb_fab.proxies import PROXIES, Proxy
+from exlb_fab.values import is_address
 
 DIGEST_LENGTH = 16
 _NO_DIGEST = "0" * DIGEST_LENGTH
 
 ROOT = "0:0"
+ATTACHMENT_DIGITS = 12
+SCRIPTS = "/etc/keepalived"
+SCRIPT_NAMES: Mapping[Track, str] = {"apiserver": "check-apiserver.sh", "port": "check-port.sh"}
+EXPORTER = "prometheus-exporter"
 
-Kind = Literal["proxy", "keepalived", "script"]
+Kind = Literal["proxy", "keepalived", "attachment"]
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """One file of a node: where it goes, its text, its mode and owner (uid:gid), and the unit that reads it.
+
+    An attachment is named by its content, and another file names it: it is in place before that one, and never changes.
 
     `digest` is the hash that its own first line names, "" where exlb did not write it; `mask` hides the passwords in
     it, or in another version of it. `known_sha256` is that of its bytes where `text` may not be all of them.
@@ -91,7 +98,8 @@ class Templates:
         """Return the environment with one proxy's `quoted`; it compiles each template once for all nodes."""
         if quote not in self._quotings:
             environment = self._environment.overlay()
-            environment.filters = {**environment.filters, "quoted": quote}
+            own = {"quoted": quote, "duration": duration, "endpoint": endpoint}
+            environment.filters = {**environment.filters, **own}
             environment.tests = {**environment.tests, "an_address": is_address}
             self._quotings[quote] = environment
         return self._quotings[quote]
@@ -111,24 +119,88 @@ def _lines(template: jinja2.Template, values: Mapping[str, object], digest: str)
     return text if text.endswith("\n") or not text else f"{text}\n"
 
 
-def render(cluster: Cluster, node: Node, templates: Templates) -> tuple[File, ...]:
-    """Return the files of `node`, the proxy's first.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the files of one node are rendered for: what its programs are, and where they run.
 
-    Raises RenderError where a template is missing or wrong.
+    A version of None stands for the newest. `services` is what the proxy's binary is built with, `interface` the one
+    that carries the VIPs, None where nothing says which. `contained` tells that the node is a container.
+    """
+
+    proxy: Version | None = None
+    keepalived: Version | None = None
+    services: frozenset[str] = frozenset()
+    interface: str | None = None
+    contained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check that keepalived makes on its node: of a process by the kernel's events, or by a command."""
+
+    name: str
+    process: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The files of one node, the proxy's first, and those that exlb would write for another configuration.
+
+    `notes` say where the node gets something else than the environment file asks for, and why.
+    """
+
+    files: tuple[File, ...]
+    absent: tuple[File, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def render(cluster: Cluster, node: Node, templates: Templates, target: Target) -> Rendered:
+    """Return the files of `node`.
+
+    Raises RenderError where a template is missing or wrong, or where nothing says which interface carries the VIP.
     """
     proxy = PROXIES[cluster.proxy]
-    return (_proxy_file(cluster, proxy, templates), _keepalived_file(cluster, node, proxy, templates))
+    authorities = _authorities(cluster, proxy)
+    attachments = {file.path: file for file in (*authorities.values(), *_scripts(cluster).values())}
+    features = platforms.features(proxy.features, target.proxy)
+    proxy_file = _proxy_file(cluster, node, proxy, templates, target, features, authorities)
+    keepalived_file = _keepalived_file(cluster, node, proxy, templates, target)
+    return Rendered(
+        files=(proxy_file, keepalived_file, *attachments.values()),
+        notes=tuple(_notes(cluster, proxy, target, features)),
+    )
 
 
-def _proxy_file(cluster: Cluster, proxy: Proxy, templates: Templates) -> File:
+def paths(cluster: Cluster) -> tuple[str, ...]:
+    """Return all paths on a node at which exlb may have a file for this cluster, whatever the node is."""
+    proxy = PROXIES[cluster.proxy]
+    attachments = (*_authorities(cluster, proxy).values(), *_scripts(cluster).values())
+    return tuple(dict.fromkeys((proxy.path, KEEPALIVED_PATH, *(file.path for file in attachments))))
+
+
+def _proxy_file(
+    cluster: Cluster,
+    node: Node,
+    proxy: Proxy,
+    templates: Templates,
+    target: Target,
+    features: frozenset[str],
+    authorities: Mapping[str, File],
+) -> File:
     text, digest = templates.render(
         proxy.template,
         proxy.quote,
         {
             "admin_socket": proxy.admin_socket,
             "memory": proxy.memory,
+            "proxying": cluster.proxying,
             "stats": cluster.stats,
+            "exporter": cluster.stats.exporter and EXPORTER in target.services,
             "listeners": cluster.listeners,
+            "addresses": cluster.addresses(node),
+            "ca_files": {name: file.path for name, file in authorities.items()},
+            "features": features,
         },
     )
     if proxy.mark(digest) not in text:
@@ -148,23 +220,26 @@ def _proxy_file(cluster: Cluster, proxy: Proxy, templates: Templates) -> File:
     )
 
 
-def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Templates) -> File:
-    names = [each.name for each in cluster.nodes]
+def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Templates, target: Target) -> File:
+    interface = node.interface or target.interface
+    if interface is None:
+        raise RenderError(
+            f"{node}: VIP_IF=auto: only the node can tell which interface it is",
+            hint="exlb push-config --dry-run asks the nodes; or write the interface into VIP_IF",
+        )
+    family = cluster.vip.address.version
     text, digest = templates.render(
         "keepalived.conf.j2",
         str,
         {
             "node": node,
-            "role": vrrp.roles(names)[node.name],
-            "priority": vrrp.priorities(len(names))[names.index(node.name)],
-            "peers": [each for each in cluster.nodes if each != node],
+            "interface": interface,
+            "role": cluster.role(node),
+            "peers": [each for each in cluster.nodes if each != node and cluster.vrrp.mode == "unicast"],
             "vrrp": cluster.vrrp,
-            "vip": f"{cluster.vip}/{cluster.vip.prefix}" if cluster.vip.prefix else str(cluster.vip),
-            "tracked": {
-                "name": proxy.name,
-                "command": f"{KILLALL} -0 {proxy.process}",
-                "weight": vrrp.CHECK_WEIGHT,
-            },
+            "vips": [vip for vip in cluster.vips if vip.address.version == family],
+            "others": [vip for vip in cluster.vips if vip.address.version != family],
+            "checks": _checks(cluster, node, proxy, target),
         },
     )
     return File(
@@ -178,18 +253,98 @@ def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Temp
     )
 
 
+def _checks(cluster: Cluster, node: Node, proxy: Proxy, target: Target) -> tuple[Check, ...]:
+    """Return what keepalived checks on a node; a process by a script where the kernel's events do not reach it."""
+    scripts = _scripts(cluster)
+    seconds = cluster.vrrp.check_timeout_seconds
+    port = cluster.apiserver_listener.port
+    own = f"{bracketed(str(cluster.own_address(node)))}:{port}"
+    through = f"{bracketed(str(cluster.vip))}:{port}"
+    by_script = Check(proxy.name, command=f"{KILLALL} -0 {proxy.process}")
+
+    def check(track: Track) -> Check:
+        match track:
+            case "process":
+                return by_script if _why_no_events(target) else Check(proxy.name, process=proxy.process)
+            case "script":
+                return by_script
+            case "port":
+                return Check("port", command=f"{scripts['port'].path} {seconds} {own}")
+            case "apiserver":
+                asked = f"{seconds / 2:g} https://{own}/readyz {cluster.vip} https://{through}/readyz"
+                return Check("apiserver", command=f"{scripts['apiserver'].path} {asked}")
+
+    return tuple({found.name: found for found in map(check, cluster.vrrp.track)}.values())
+
+
+def _why_no_events(target: Target) -> str:
+    """Say why keepalived cannot follow processes on a node, "" where it can.
+
+    Source: docs/findings.md, the kernel's process connector answers in the initial network namespace only.
+    """
+    if target.contained:
+        return "in a container the kernel does not tell it of processes"
+    if "track-process" not in platforms.features(platforms.KEEPALIVED_FEATURES, target.keepalived):
+        return f"keepalived {target.keepalived} has no vrrp_track_process (it came with 2.0.11)"
+    return ""
+
+
+def _notes(cluster: Cluster, proxy: Proxy, target: Target, features: frozenset[str]) -> Iterator[str]:
+    """Yield what the node gets instead of what the environment file asks for."""
+    reason = _why_no_events(target)
+    if "process" in cluster.vrrp.track and reason:
+        yield f"TRACK=process: {reason}: a script checks the process every {cluster.vrrp.check_interval_seconds} s"
+    if cluster.stats.exporter and EXPORTER not in target.services:
+        yield f"EXPORTER=yes: this {proxy.name} is built without {EXPORTER}: there is no /metrics"
+    settings = (
+        ("log-stdout", cluster.proxying.log == "journal", "LOG=journal", "it logs to /dev/log"),
+        ("hard-stop-after", cluster.proxying.hard_stop_after_ms, "HARD_STOP_AFTER", "old processes end by themselves"),
+        ("state-file", cluster.proxying.keeps_drains, "SERVER_STATE=yes", "a reload forgets what is drained"),
+    )
+    for feature, wanted, name, instead in settings:
+        if wanted and feature not in features:
+            yield f"{name}: {proxy.name} {target.proxy} cannot: {instead}"
+
+
+def _authorities(cluster: Cluster, proxy: Proxy) -> dict[str, File]:
+    """Return the file with the authorities of each listener that checks certificates."""
+    folder = proxy.path.rpartition("/")[0]
+    return {
+        listener.name: _attachment(f"{folder}/exlb-ca-", ".pem", listener.check.ca, 0o644, proxy.unit)
+        for listener in cluster.listeners
+        if listener.check.ca
+    }
+
+
+def _scripts(cluster: Cluster) -> dict[Track, File]:
+    """Return the scripts that keepalived runs."""
+    return {
+        track: _attachment(f"{SCRIPTS}/exlb-check-{track}-", ".sh", programs.program(name), 0o755, KEEPALIVED_UNIT)
+        for track, name in SCRIPT_NAMES.items()
+        if track in cluster.vrrp.track
+    }
+
+
+def _attachment(prefix: str, suffix: str, text: str, mode: int, unit: str) -> File:
+    """Return a file that another one names, by its content: the one in use is never changed under a program."""
+    name = hashlib.sha256(text.encode()).hexdigest()[:ATTACHMENT_DIGITS]
+    return File(f"{prefix}{name}{suffix}", text, mode, "attachment", unit, "", str)
+
+
 def _mode(text: str, mask: Callable[[str], str]) -> int:
     """Return the mode of a file: what has a password, which may stand in a template of the operator's, is root's."""
     return 0o644 if mask(text) == text else 0o600
 
 
-def is_address(host: str) -> bool:
-    """Tell whether `host` is an address, which needs no resolving."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+def duration(milliseconds: int) -> str:
+    """Return a time as the proxy's configuration says it, in the largest unit that is exact."""
+    units = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000))
+    return next((f"{milliseconds // ms}{unit}" for unit, ms in units if not milliseconds % ms), f"{milliseconds}ms")
+
+
+def endpoint(address: Address, port: int) -> str:
+    """Return `address:port`, an IPv6 address in brackets."""
+    return f"{bracketed(str(address))}:{port}"
 
 
 def mask_keepalived(text: str) -> str:

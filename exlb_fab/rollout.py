@@ -134,7 +134,7 @@ def retire(cluster: Cluster, leaving: Sequence[Node], fleet: Fleet, lock: Lock, 
     held = fleet.look(everybody, proxy, lambda _: ["addresses"]).holders(cluster.vip.address)
     failures = list(launched("retire").errors.values())
     if held and not failures:
-        limit = vrrp.election_seconds(vrrp.priorities(len(everybody)), advert_seconds) + MARGIN_SECONDS
+        limit = vrrp.election_seconds(cluster.priorities, advert_seconds) + MARGIN_SECONDS
         faults = wait_for_steady(lambda: _faults(cluster, fleet, everybody), 0, limit)
         failures = [RemoteError(f"after {limit:.0f} s {fault}") for fault in faults.values()]
     if failures:
@@ -176,7 +176,7 @@ class _RollOut:
         hear each other could hide it.
         """
         cluster = self._cluster
-        priorities = vrrp.priorities(len(cluster.nodes))
+        priorities = cluster.priorities
         advert = self._plan.advert_seconds
         steady = 0.0
         if any(each.moves_keepalived for each in wave):
@@ -365,7 +365,8 @@ class _RollOut:
             "what": self._task.what,
         }
         lines = [f"meta {name} {value}\n" for name, value in meta.items()]
-        lines += [f"bind {address} {port}\n" for address, port in planning.binds(self._cluster)]
+        lines += [f"bind {address} {port}\n" for address, port in planning.binds(self._cluster, plan.node)]
+        lines += [f"absent {file.kind} {file.path}\n" for file in plan.desired.absent]
         lines += [
             f"file {file.kind} {file.mode:o} {file.owner} {file.text.count(chr(10))} {file.path}\n{file.text}"
             for file in plan.desired.files
@@ -411,7 +412,8 @@ def _name(number: int) -> str:
 
 def _back(changes: Sequence[Change], unit: planning.UnitChange) -> str:
     """Return what takes a unit back to the old file, or to standing still where it did before."""
-    if any(change.file.unit == unit.unit and change.found.absent for change in changes):
+    main = [change for change in changes if change.file.kind in ("proxy", "keepalived")]
+    if any(change.file.unit == unit.unit and change.found.absent for change in main):
         return "stop"
     return {"stop": "start", "start": "stop"}.get(unit.action, unit.action)
 

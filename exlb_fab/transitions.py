@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from exlb_fab import keepalived, vrrp
 from exlb_fab.cluster import Cluster, Node
@@ -36,9 +35,9 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
     adverts = [keepalived.advert_seconds(text) or 0.0 for text in texts.values()]
     plan = replace(plan, advert_seconds=max(plan.advert_seconds, *adverts, 0.0))
     plan = _restarted(plan, changes)
-    known = {node.address for node in cluster.nodes}
-    gone = {each for change in changes.values() for each in change.leaving - known if isinstance(each, IPv4Address)}
-    leaving = tuple(Node(str(each), each, "", len(cluster.nodes)) for each in sorted(gone))
+    known = {address for node in cluster.nodes for address in (node.address, node.source)}
+    gone = {each for change in changes.values() for each in change.leaving - known}
+    leaving = tuple(Node(str(each), each, None, len(cluster.nodes), 0, each) for each in sorted(gone, key=int))
     if leaving:
         notice = (
             f"{', '.join(map(str, leaving))} is no peer any more: keepalived is stopped there first, and stays off at "
@@ -95,7 +94,7 @@ def _refuse_unheard(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], sur
                 f"{node}: a change was interrupted: what its keepalived runs is not known", hint="exlb recover"
             )
         peers = keepalived.peers(texts.get(node, ""))
-        unheard = [str(each) for each in starting if peers and each.address not in peers]
+        unheard = [str(each) for each in starting if peers and each.source not in peers]
         if unheard:
             raise PlanError(
                 f"{node} does not send to {', '.join(unheard)} yet, and both would hold {cluster.vip}",
@@ -187,7 +186,7 @@ def _apart(
     waiting = "".join(
         f"; {node} cannot be asked: it must not come back before it has been pushed to" for node in survey.errors
     )
-    election = vrrp.election_seconds(vrrp.priorities(len(cluster.nodes)), plan.advert_seconds)
+    election = vrrp.election_seconds(cluster.priorities, plan.advert_seconds)
     why = "; ".join(_reasons(changes))
     if len(holders) != 1:
         notice = f"old and new keepalived do not hear each other ({why}): all nodes change at once{waiting}"

@@ -19,7 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from exlb_fab import node as programs
-from exlb_fab.cluster import Apiserver, Cluster, Listener, Node, SshSettings, Stats, Vip, Vrrp
+from exlb_fab import vrrp
+from exlb_fab.cluster import (
+    LOOPBACK,
+    Backend,
+    Cluster,
+    Garp,
+    HealthCheck,
+    Listener,
+    Node,
+    ProxySettings,
+    SshSettings,
+    Stats,
+    Timeouts,
+    Vip,
+    Vrrp,
+)
 from exlb_fab.errors import ExlbError, UnreachableError
 from exlb_fab.events import Emit
 from exlb_fab.facts import END_MARK, Address, Facts, FileFact, Reply, Socket, Unit, node_url, vip_url
@@ -45,17 +60,47 @@ LOST = "this session has lost its lock on the node"
 STAT_FIELDS = "# pxname,svname,status,type,check_status,check_code,last_chk,addr,"
 
 
+PROXYING = ProxySettings(
+    layout="listen",
+    bind="all",
+    timeouts=Timeouts(connect_ms=5000, client_ms=600_000, server_ms=600_000, check_ms=None, queue_ms=None),
+    maxconn=None,
+    log="journal",
+    hard_stop_after_ms=None,
+    keeps_drains=False,
+)
+STATS = Stats(LOOPBACK, 10080, "admin", None, admin=False, exporter=False)
+VRRP = Vrrp(
+    router_id=68,
+    version=2,
+    mode="unicast",
+    auth_pass=None,
+    advert_seconds=1.0,
+    track=("script",),
+    check_interval_seconds=1,
+    check_timeout_seconds=2,
+    check_fall=2,
+    check_rise=2,
+    check_weight=-60,
+    process_delay_seconds=0,
+    failover="weighted",
+    preempt=True,
+    garp=Garp(delay_seconds=5, repeat=5, refresh_seconds=5, refresh_repeat=1),
+)
+
+
 def cluster(nodes: int = 3, **changes: Any) -> Cluster:
     """Return a cluster of nodes lb1, lb2 ... on which the apiservers run, as a file of three lines would give it."""
+    addresses = [IPv4Address(f"198.51.100.{10 + number}") for number in range(1, nodes + 1)]
     machines = tuple(
-        Node(f"lb{number}", IPv4Address(f"198.51.100.{10 + number}"), "eth0", number - 1)
-        for number in range(1, nodes + 1)
+        Node(f"lb{place + 1}", address, "eth0", place, priority, address)
+        for place, (address, priority) in enumerate(zip(addresses, vrrp.priorities(nodes), strict=True))
     )
     listener = Listener(
         "kube-master",
         8443,
-        tuple(Apiserver(str(node.address), str(node.address), 6443) for node in machines),
-        "readyz",
+        tuple(Backend(str(node.address), str(node.address), 6443) for node in machines),
+        HealthCheck("https", "/readyz", interval_ms=2000, fall=2, rise=2, slowstart_ms=0),
         "source",
     )
     made = Cluster(
@@ -63,8 +108,9 @@ def cluster(nodes: int = 3, **changes: Any) -> Cluster:
         nodes=machines,
         vip=Vip(VIP, None),
         listeners=(listener,),
-        stats=Stats(10080, "admin", None),
-        vrrp=Vrrp(68, 1, 2, 2, 2),
+        proxying=PROXYING,
+        stats=STATS,
+        vrrp=VRRP,
         ssh=SshSettings("root", 22, None, None, None, "auto"),
     )
     return replace(made, **changes)
@@ -90,11 +136,11 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
         keepalived_version=parse_version("2.2.7"),
         addresses=(
             Address("lo", ip_interface("127.0.0.1/8")),
-            Address(node.interface, ip_interface(f"{node.address}/24")),
+            Address(node.interface or "eth0", ip_interface(f"{node.address}/24")),
         ),
         sockets=(
-            Socket(None, listener.port, PROXY.process),
-            Socket(cluster.stats.bind, cluster.stats.port, PROXY.process),
+            Socket("0.0.0.0", listener.port, PROXY.process),
+            Socket(str(cluster.stats.bind), cluster.stats.port, PROXY.process),
         ),
         files={file.path: fact(file) for file in desired},
         proxy_state=ProxyState(proxy.digest, servers),

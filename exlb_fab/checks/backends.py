@@ -9,7 +9,7 @@ from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node
 from exlb_fab.facts import node_url
 from exlb_fab.proxies import Server
-from exlb_fab.rendering import is_address
+from exlb_fab.values import is_address
 
 CHECKS = Register()
 

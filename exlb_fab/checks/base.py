@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.facts import Facts, Survey
 from exlb_fab.proxies import PROXIES, Proxy
-from exlb_fab.rendering import File
+from exlb_fab.rendering import Rendered
 
 Status = Literal["pass", "warn", "fail", "skip"]
 
@@ -53,7 +53,7 @@ class View:
 
     cluster: Cluster
     survey: Survey
-    desired: Mapping[Node, Sequence[File]]
+    desired: Mapping[Node, Rendered]
     expect_no_apiserver: bool = False
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped
+from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Facts
@@ -84,7 +84,7 @@ def listening(view: View, node: Node) -> Verdict:
     if stopped := view.stopped(node):
         return stopped
     cluster, facts = view.cluster, view.facts(node)
-    wanted = [listener.port for listener in cluster.listeners] + [cluster.stats.port]
+    wanted = list(dict.fromkeys((*(each.port for each in cluster.listeners), cluster.stats.port)))
     owners = {port: {s.process for s in facts.sockets if s.port == port} for port in wanted}
     closed = [str(port) for port, processes in owners.items() if not processes]
     if closed:
@@ -101,13 +101,16 @@ def listening(view: View, node: Node) -> Verdict:
 @CHECKS.per_node("node.files", "The active files are the rendered ones")
 def same_files(view: View, node: Node) -> Verdict:
     facts = view.facts(node)
+    if node not in view.desired:
+        return failed(f"VIP_IF=auto: not one interface has a network with {view.cluster.vip}", hint="set VIP_IF")
     differ = []
-    for file in view.desired[node]:
+    for file in view.desired[node].files:
         found = facts.files[file.path]
         if found.absent:
             differ.append(f"{file.path} is missing")
         elif found.sha256 != file.sha256:
             differ.append(f"{file.path} differs")
+    differ += [f"{file.path} is not wanted" for file in view.desired[node].absent if not facts.files[file.path].absent]
     if differ:
         return failed(", ".join(differ), hint="exlb push-config --dry-run shows the difference")
     return passed("same")
@@ -117,11 +120,19 @@ def same_files(view: View, node: Node) -> Verdict:
 def running_configuration(view: View, node: Node) -> Verdict:
     if stopped := view.stopped(node):
         return stopped
+    if node not in view.desired:
+        return skipped("nothing says what its files should be")
     facts = view.facts(node)
-    wanted = next(file.digest for file in view.desired[node] if file.kind == "proxy")
+    wanted = next(file.digest for file in view.desired[node].files if file.kind == "proxy")
     if facts.proxy_state is None:
         return failed("its admin socket does not answer", cause=facts.proxy_silence or None, hint="exlb push-config")
     if facts.proxy_state.digest != wanted:
         found = facts.proxy_state.digest or "no configuration of exlb"
         return failed(f"runs {found}, not {wanted}", hint="exlb push-config")
     return passed("yes")
+
+
+@CHECKS.per_node("node.as-asked", "The node can do what the environment file asks for")
+def as_asked(view: View, node: Node) -> Verdict:
+    notes = view.desired[node].notes if node in view.desired else ()
+    return warned("; ".join(notes)) if notes else passed("yes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from exlb_fab import vrrp
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node
@@ -50,7 +49,7 @@ def _why_nobody(view: View) -> str | None:
 
 @CHECKS.per_node("vip.role", "Who holds the VIP")
 def role(view: View, node: Node) -> Verdict:
-    configured = vrrp.roles([each.name for each in view.cluster.nodes])[node.name].lower()
+    configured = view.cluster.role(node).lower()
     holds = view.facts(node).holds(view.cluster.vip.address)
     return passed(f"{configured}, holds the VIP" if holds else configured)
 

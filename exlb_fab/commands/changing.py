@@ -87,7 +87,7 @@ def look(
 ) -> tuple[Survey, Mapping[Node, ExlbError]]:
     """Probe all nodes, and return which of the chosen ones cannot be asked, where that is allowed."""
     proxy = PROXIES[cluster.proxy]
-    survey = fleet.survey(cluster.nodes, proxy, lambda _: facts.configuration_questions(proxy))
+    survey = fleet.survey(cluster.nodes, proxy, lambda _: facts.configuration_questions(cluster))
     missing = {node: error for node, error in survey.errors.items() if node in chosen}
     if not options.skip_unreachable:
         refuse_unreachable(missing.values())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exlb_fab import planning, rendering
 from exlb_fab.cluster import Cluster, Node
-from exlb_fab.commands.base import NodeRow, Report, exit_code_of, select
+from exlb_fab.commands.base import NodeRow, Report, exit_code_of
 from exlb_fab.commands.changing import ChangeOptions, change
 from exlb_fab.commands.differences import Differences, FileDiff
 from exlb_fab.errors import EXIT_OK, EXIT_PENDING
@@ -53,12 +53,18 @@ class PushReport(Report):
 def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushReport:
     """Render, compare, show, validate on every node, and roll out: backups first, the holder last."""
     templates = rendering.Templates(options.templates)
-    desired = {node: Desired(rendering.render(cluster, node, templates)) for node in select(cluster, options.nodes)}
     differences = Differences(cluster, fleet)
 
     def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
-        wanted = {node: desired[node] for node in nodes}
+        planning.refuse_contradictions(cluster, {node: survey.facts[node] for node in nodes})
+        rendered = {
+            node: rendering.render(cluster, node, templates, survey.facts[node].target(cluster)) for node in nodes
+        }
+        wanted = {node: Desired(each.files, each.absent) for node, each in rendered.items()}
         plan = planning.plan(cluster, wanted, survey, unvalidated=options.unvalidated)
+        if not plan.empty:
+            notes = tuple(f"{node}: {note}" for node, each in rendered.items() for note in each.notes)
+            plan = replace(plan, notices=(*plan.notices, *notes))
         return differences.announced(plan, survey)
 
     task = Task("push-config", options.on_failure, options.unvalidated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -15,11 +15,12 @@ from exlb_fab.errors import ExlbError
 
 @dataclass(frozen=True, slots=True)
 class RenderOptions:
-    """`out` is the directory to write to: NODE/PATH below it; None only shows."""
+    """`out` is the directory to write to: NODE/PATH below it; None only shows. `target` stands for the nodes."""
 
     nodes: tuple[str, ...] = ()
     out: Path | None = None
     templates: Path | None = None
+    target: rendering.Target = field(default_factory=rendering.Target)
 
 
 class RenderedFile(BaseModel):
@@ -55,7 +56,7 @@ def render(cluster: Cluster, options: RenderOptions) -> RenderReport:
                 written=_write(options.out / node.name, file) if options.out else None,
             )
             for node in select(cluster, options.nodes)
-            for file in rendering.render(cluster, node, templates)
+            for file in rendering.render(cluster, node, templates, options.target).files
         )
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exlb_fab import planning
 from exlb_fab.cluster import Cluster, Node
@@ -11,7 +11,7 @@ from exlb_fab.commands.base import NodeRow, Report, exit_code_of, refuse_unreach
 from exlb_fab.commands.changing import ChangeOptions, change
 from exlb_fab.commands.differences import Differences, FileDiff
 from exlb_fab.errors import UsageError
-from exlb_fab.facts import Facts, Kept, Survey
+from exlb_fab.facts import Facts, Kept, KeptFile, Survey
 from exlb_fab.fleet import Fleet
 from exlb_fab.planning import Desired, Plan
 from exlb_fab.proxies import PROXIES
@@ -53,11 +53,18 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         to = _before(histories, survey) if options.to is None else _existing(histories, options.to)
         target[:] = [max(to.values(), default=0)]
         chosen = {node: _newest(node, kept, to[node], survey.facts[node]) for node, kept in histories.items()}
-        reads = {
-            node: [f"read {_path(kept, file.number)}" for file in kept.files if file.sha256]
+        asked = {
+            node: [question for file in kept.files for question in _questions(kept, file)]
             for node, kept in chosen.items()
         }
-        texts = _asked(fleet.survey(nodes, proxy, lambda node: reads[node]))
+        texts = _asked(fleet.survey(nodes, proxy, lambda node: asked[node]))
+        # Of another configuration are other paths than the survey knows of.
+        known = {
+            node: replace(found, files={**found.files, **texts[node].files})
+            for node, found in survey.facts.items()
+            if node in texts
+        }
+        survey = replace(survey, facts={**survey.facts, **known})
         desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
         plan = planning.plan(cluster, desired, survey, unvalidated=options.unvalidated)
         return differences.announced(plan, survey)
@@ -118,6 +125,11 @@ def _newest(node: Node, kept: Sequence[Kept], to: int, found: Facts) -> Kept:
     if not fitting or (pruned is not None and fitting[-1].number < pruned and to != fitting[-1].number):
         raise UsageError(f"{node}: generation {to} is not kept; kept: {numbers}", hint="exlb history")
     return fitting[-1]
+
+
+def _questions(kept: Kept, file: KeptFile) -> list[str]:
+    """Return what has to be known of a file of a generation: its text there, and what is at its place now."""
+    return [f"file {file.path}", *([f"read {_path(kept, file.number)}"] if file.sha256 else [])]
 
 
 def _path(kept: Kept, number: str) -> str:

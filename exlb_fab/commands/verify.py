@@ -98,12 +98,16 @@ def verify(cluster: Cluster, options: VerifyOptions, fleet: Fleet) -> VerifyRepo
     proxy = PROXIES[cluster.proxy]
     chosen = select(cluster, options.nodes)
     templates = rendering.Templates(options.templates)
-    desired = {node: rendering.render(cluster, node, templates) for node in cluster.nodes}
     survey = fleet.survey(
         cluster.nodes,
         proxy,
-        lambda node: [*facts.configuration_questions(proxy), *facts.service_questions(cluster, node)],
+        lambda node: [*facts.configuration_questions(cluster), *facts.service_questions(cluster, node)],
     )
+    desired = {
+        node: rendering.render(cluster, node, templates, found.target(cluster))
+        for node, found in survey.facts.items()
+        if node.interface or found.interface_of(cluster.vip)
+    }
     view = checks.View(cluster, survey, desired, options.expect_no_apiserver)
     verdicts = [v for v in checks.verdicts(view) if v.node is None or v.node in chosen]
     return VerifyReport(
@@ -136,7 +140,7 @@ def _backends(cluster: Cluster, survey: Survey) -> tuple[BackendRow, ...]:
         BackendRow(
             listener=listener.name,
             server=backend.name,
-            address=f"{backend.host}:{backend.port}",
+            address=backend.endpoint,
             seen={
                 node: f"{server.status} {server.check}".strip()
                 for node, state in states

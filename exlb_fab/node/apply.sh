@@ -14,8 +14,8 @@
 #   recover LIMIT URL                     take an unfinished change back; one that was complete is ended
 #   discard TOKEN                         forget what is staged
 #
-# stdin of stage: "meta NAME VALUE", "bind ADDRESS PORT", and per file "file KIND MODE UID:GID LINES PATH" with that many
-# lines of content behind it.
+# stdin of stage: "meta NAME VALUE", "bind ADDRESS PORT", "absent KIND PATH" for a file that is not to be there, and per
+# file "file KIND MODE UID:GID LINES PATH" with that many lines of content behind it.
 # Prints "step NAME" as it goes; ends with "exlb-apply: done" or "exlb-apply: failed STEP", after which nothing is half
 # done, or with neither: then recover has work to do.
 # Sent after session.sh, generations.sh and the functions of one proxy, which set:
@@ -75,6 +75,10 @@ receive() {
 		case $what in
 		meta) printf '%s=%s\n' "${rest%% *}" "${rest#* }" >>"$staging/meta" ;;
 		bind) printf '%s\n' "$rest" >>"$staging/binds" ;;
+		absent)
+			count=$((count + 1))
+			printf '%s %s absent - - %s\n' "$count" "${rest%% *}" "${rest#* }" >>"$staging/manifest"
+			;;
 		file)
 			count=$((count + 1))
 			# shellcheck disable=SC2086 # five words, and no sign that the shell would expand
@@ -117,10 +121,10 @@ check_target() {
 	if [ ! -w "$folder" ]; then echo "$folder cannot be written: is its file system mounted read-only?" && return 1; fi
 }
 
-# keepalived wants a script in place before it takes a file that names it. Its path carries the hash of its content, so
-# that the one in use is never another's.
-write_script() {
-	[ "$2" = script ] && [ "$3" != absent ] || return 0
+# What another file names (a script, certificates) has to be in place before that is validated. Its path carries the hash
+# of its content, so that the one in use is never another's.
+write_attachment() {
+	[ "$2" = attachment ] && [ "$3" != absent ] || return 0
 	case $6 in
 	*"$(printf '%.12s' "$5")"*) ;;
 	*) echo "$6 does not carry the hash of its content" && return 1 ;;
@@ -174,7 +178,7 @@ validate() {
 	proxy) said=$(proxy_validate "$staging/files/$1" 2>&1) ;;
 	keepalived) said=$({ [ -e "$staging/units" ] || check_instance "$staging/files/$1"; } &&
 		validate_keepalived "$staging/files/$1" 2>&1) ;;
-	script) ;;
+	attachment) ;;
 	*) said="unknown kind of file $2" && false ;;
 	esac || {
 		printf '%s\n' "$said" | sed "s#$staging/files/$1#$6#g"
@@ -185,17 +189,30 @@ validate() {
 # validate_all: the node's own verdict on what is staged; a mark says that it was good.
 validate_all() {
 	rm -f "$staging/valid"
-	each "$staging" write_script && each "$staging" validate && touch "$staging/valid"
+	each "$staging" write_attachment && each "$staging" validate && touch "$staging/valid"
 }
 
 # Activating
+
+# overlaps OURS THEIRS: no two can listen on the same port of these addresses. What ss shows as [::] takes no IPv4
+# connections; that which does is "*".
+overlaps() {
+	theirs=$2
+	if [ "$theirs" = '*' ]; then return 0; fi
+	theirs=${theirs#\[}
+	theirs=${theirs%%[]%]*}
+	case $1,$theirs in
+	*:*,*:*) ;;
+	*:*) return 1 ;;
+	esac
+	[ "$1" = "$theirs" ] || [ "$1" = 0.0.0.0 ] || [ "$1" = :: ] || [ "$theirs" = 0.0.0.0 ] || [ "$theirs" = :: ]
+}
 
 # check_port ADDRESS PORT: nobody but our proxy listens there. A reload onto a port that somebody has looks like one that
 # went well, and refuses all clients until the proxy has given up.
 check_port() {
 	ss -Hltnp "sport = :$2" | while read -r _ _ _ where _ who; do
-		# What ss shows as [::] takes no IPv4 connections; that which does is "*".
-		case ${where%:*} in "$1" | '*' | 0.0.0.0) ;; '['*) continue ;; *) [ "$1" = 0.0.0.0 ] || continue ;; esac
+		overlaps "$1" "${where%:*}" || continue
 		name=$(printf '%s\n' "$who" | sed -n 's/^[^"]*"\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p')
 		pid=${name%% *}
 		name=${name#* }
@@ -208,9 +225,9 @@ check_ports() {
 	while read -r address port; do check_port "$address" "$port" </dev/null || return; done <"$staging/binds"
 }
 
-# capture: a script is ours alone, by its name.
+# capture: an attachment is ours alone, by its name.
 capture() {
-	[ "$2" != script ] || return 0
+	[ "$2" != attachment ] || return 0
 	described=$(describe "$6") || return
 	if [ "${described%% *}" != absent ]; then cat "$6" >"$found_in/files/$1" || return; fi
 	printf '%s %s %s %s\n' "$1" "$2" "$described" "$6" >>"$found_in/manifest"
@@ -297,7 +314,7 @@ put_file() {
 # The old bytes stay beside the new ones under a second name, which costs no space: taking them back cannot fail for the
 # want of it.
 write_new() {
-	[ "$2" != script ] || return 0
+	[ "$2" != attachment ] || return 0
 	rm -f "$6.exlb-old" "$6.exlb-new"
 	# What is the same already is not touched: a file newer than its unit says that the unit runs an older one.
 	if [ "$(describe "$6")" = "$3 $4 $5" ]; then return 0; fi
@@ -306,7 +323,7 @@ write_new() {
 }
 
 swap() {
-	[ "$2" != script ] || return 0
+	[ "$2" != attachment ] || return 0
 	if [ -e "$6.exlb-new" ]; then mv -f "$6.exlb-new" "$6"; elif [ "$3" = absent ]; then rm -f "$6"; fi && sync "${6%/*}"
 }
 
@@ -316,7 +333,7 @@ drop_siblings() {
 
 # put_back, for a file of the generation $target: its bytes, mode and owner, from beside it or from that generation.
 put_back() {
-	[ "$2" != script ] || return 0
+	[ "$2" != attachment ] || return 0
 	rm -f "$6.exlb-new"
 	if [ "$(describe "$6")" = "$3 $4 $5" ]; then
 		rm -f "$6.exlb-old"
@@ -504,13 +521,13 @@ enable_as_found() {
 	done <"$generations/$1/units"
 }
 
-# drop_scripts NUMBER: those that no other generation names.
-drop_scripts() {
-	sed -n 's/^[^ ]* script [^ ]* [^ ]* [^ ]* //p' "$generations/$1/manifest" | while read -r script; do
+# drop_attachments NUMBER: those that no other generation names.
+drop_attachments() {
+	sed -n 's/^[^ ]* attachment [^ ]* [^ ]* [^ ]* //p' "$generations/$1/manifest" | while read -r attachment; do
 		for each_kept in "$generations"/[0-9]*; do
-			if [ "${each_kept##*/}" != "$1" ] && grep -q -s " $script\$" "$each_kept/manifest"; then continue 2; fi
+			if [ "${each_kept##*/}" != "$1" ] && grep -q -s " $attachment\$" "$each_kept/manifest"; then continue 2; fi
 		done
-		rm -f "$script"
+		rm -f "$attachment"
 	done
 }
 
@@ -521,7 +538,7 @@ prune() {
 		if is_kept "${each_kept##*/}"; then echo "${each_kept##*/}"; else rm -rf "$each_kept"; fi
 	done | sort -rn | tail -n "+$((kept + 1))" | while read -r old; do
 		case $old in 0000 | "$now") continue ;; esac
-		rm -f "$generations/$old/was-active" && drop_scripts "$old" && rm -rf "${generations:?}/$old" && echo "$old"
+		rm -f "$generations/$old/was-active" && drop_attachments "$old" && rm -rf "${generations:?}/$old" && echo "$old"
 	done | cat "$state/pruned" - 2>/dev/null | sort -rn | head -n 1 >"$state/pruned.new"
 	if [ -s "$state/pruned.new" ]; then mv -f "$state/pruned.new" "$state/pruned"; else rm -f "$state/pruned.new"; fi
 }

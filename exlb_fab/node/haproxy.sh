@@ -7,8 +7,9 @@ proxy_path=/etc/haproxy/haproxy.cfg
 proxy_socket=/run/haproxy-admin.sock
 proxy_memory=/run/haproxy-server-state
 
+# proxy_version: the version, and what the binary is built with.
 proxy_version() {
-	haproxy -v
+	haproxy -vv
 }
 
 # proxy_validate FILE: the node's own verdict on a configuration, with all else that its unit reads beside it.
@@ -61,18 +62,21 @@ proxy_settled() {
 # proxy_remember OLD NEW: let the next process begin with the servers down that this one knows to be down. Without it a
 # reload takes every server for up, and a client that is sent to a dead one waits until its first check has failed.
 # Only servers whose line is the same in both files, under the same health check, are remembered: haproxy would take a
-# remembered address for the configured one.
+# remembered address for the configured one. What somebody has drained or disabled is remembered where NEW says so.
 proxy_remember() {
 	proxy_forget
+	drains=0
+	if grep -q '^ *# exlb-keeps-drains' "$2"; then drains=1; fi
 	checks='^[[:blank:]]*(option[[:blank:]]+(httpchk|ssl-hello-chk|tcp-check)|http-check|tcp-check|default-server)'
-	[ "$(grep -E "$checks" "$1")" = "$(grep -E "$checks" "$2")" ] || return 0
+	downs=1
+	if [ "$(grep -E "$checks" "$1")" != "$(grep -E "$checks" "$2")" ]; then downs=0; fi
 	known=$(printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) || return 0
-	printf '%s\n' "$known" | awk '
+	printf '%s\n' "$known" | awk -v downs="$downs" -v drains="$drains" '
 		function line() { $1 = $1; return $0 }
 		FILENAME == ARGV[1] { if ($1 == "server") old[line()] = 1; next }
 		FILENAME == ARGV[2] { if ($1 == "server" && line() in old) same[$2, $3] = 1; next }
 		/^1$/ || /^#/ { print; next }
-		$6 == 0 && ($4, $5 ":" $19) in same { print }
+		(downs && $6 == 0 || drains && $7 > 0) && ($4, $5 ":" $19) in same { print }
 	' "$1" "$2" - >"$proxy_memory.new" && mv -f "$proxy_memory.new" "$proxy_memory"
 }
 

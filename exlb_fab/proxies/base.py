@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from exlb_fab.platforms import Feature
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -48,6 +50,8 @@ class Proxy:
     proxy_state, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that carries the state
     of the servers over a reload. `quote` turns any text into one word of its configuration language.
     `ports` are those that a configuration listens on, as far as it says so by number.
+    `features` are what the templates may use of a version, `services` what a binary says that it is built with.
+    `file_limit` is how many open files so many connections need.
     `mask` hides the passwords in a configuration, ours or one found. `mark` is the line by which a
     running proxy tells the digest of its configuration. `parse_state` raises FactsError on what it
     does not understand.
@@ -66,4 +70,7 @@ class Proxy:
     ports: Callable[[str], frozenset[int]]
     mask: Callable[[str], str]
     mark: Callable[[str], str]
+    features: tuple[Feature, ...]
+    services: Callable[[str], frozenset[str]]
+    file_limit: Callable[[int], int]
     parse_state: Callable[[str], ProxyState]

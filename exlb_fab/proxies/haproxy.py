@@ -6,6 +6,7 @@ import csv
 import re
 
 from exlb_fab.errors import FactsError
+from exlb_fab.platforms import Feature
 from exlb_fab.proxies.base import Proxy, ProxyState, Server
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:/@+=-")
@@ -15,6 +16,40 @@ _SECRETS = (
     re.compile(r"(\bstats[ \t]+[\"']?(?!admin\b)a\w*[\"']?[ \t]+(?:[^\s:\"'\\]+:)?)\S.*"),
     re.compile(r"(\buser[ \t]+\S+[ \t]+[\w-]*pass\w*[ \t]+)\S.*"),
 )
+
+
+# Rendered for 1.5 (EL7) and 1.8 to 3.x. What is not listed here, all of these read alike. Run by the tests: 2.2, 2.6
+# and 3.0 (docs/haproxy-versions.md).
+FEATURES = (
+    Feature("state-file", "1.6 announcement: server-state-file, `show servers state`", since=(1, 6)),
+    Feature(
+        "init-addr", "1.7 configuration manual, `init-addr`: a name that does not resolve is fatal before", since=(1, 7)
+    ),
+    Feature("hard-stop-after", "1.8 configuration manual, `hard-stop-after`", since=(1, 8)),
+    Feature("expose-fd", "1.8 configuration manual, `expose-fd listeners`: a reload keeps the sockets", since=(1, 8)),
+    Feature(
+        "log-stdout",
+        "1.9 configuration manual, `log stdout`: nobody has to bring /dev/log into the chroot",
+        since=(1, 9),
+    ),
+    Feature(
+        "http-check-send",
+        "2.2 configuration manual, `http-check send`; before, `option httpchk` says it all",
+        since=(2, 2),
+    ),
+    Feature("nbproc", "2.5 release notes: fatal from then on. Never rendered, 1 is its default", until=(2, 5)),
+)
+
+
+def services(text: str) -> frozenset[str]:
+    """Return what `haproxy -vv` names as available services, the exporter for Prometheus among them."""
+    found = re.search(r"^Available services *:(.*)$", text, re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
+def file_limit(connections: int) -> int:
+    """Return how many open files so many connections need: two each, and some for listeners, checks and logs."""
+    return 2 * connections + 1000
 
 
 def quote(text: str) -> str:
@@ -88,5 +123,8 @@ HAPROXY = Proxy(
     ports=ports,
     mask=mask,
     mark=mark,
+    features=FEATURES,
+    services=services,
+    file_limit=file_limit,
     parse_state=parse_state,
 )
