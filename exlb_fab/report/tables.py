@@ -179,6 +179,7 @@ def _render(report: RenderReport) -> RenderableType:
         parts.append(Text(heading + (f" written to {file.written}" if file.written else ""), "bold cyan"))
         if file.written is None:
             parts.append(verbatim(file.text))
+    parts += [Text(f"note: {note}", "yellow") for note in report.notes]
     return Group(*parts)
 
 
