@@ -65,7 +65,7 @@ class Group:
         """Return the checks that move a priority; the others put a router in FAULT."""
         return tuple(check for check in self.checks if check.weight)
 
-    def priority(self, router: Router, failing: AbstractSet[str] = frozenset()) -> int:
+    def effective(self, router: Router, failing: AbstractSet[str] = frozenset()) -> int:
         """Return the priority that a router advertises while the checks named in `failing` fail on it.
 
         A negative weight is subtracted while its check fails, a positive one is added while it succeeds, several add
@@ -101,7 +101,7 @@ def holders(group: Group, world: World) -> frozenset[str]:
     """
     faults = {check.name for check in group.checks if not check.weight}
     failing = {router: world.failing_on(router.name) for router in group.routers if router.name not in world.dead}
-    standing = {router.name: group.priority(router, ill) for router, ill in failing.items() if not faults & ill}
+    standing = {router.name: group.effective(router, ill) for router, ill in failing.items() if not faults & ill}
     best = max(standing.values(), default=None)
     if world.held in standing and (not group.preempt or standing[world.held] == best):
         return frozenset([world.held])
@@ -127,7 +127,7 @@ class Stranding:
     keeper: Router
 
     def __str__(self) -> str:
-        ill = [name for name, _ in sorted(self.world.failing, key=self._place)]
+        ill = [router.name for router in self.group.routers if self.world.failing_on(router.name)]
         well = healthy(self.group, self.world)
         failing = "the check" if len(self.group.checks) == 1 else f"the check {self.check.name}"
         return (
@@ -148,7 +148,7 @@ class Stranding:
     def _why(self, well: Sequence[str]) -> str:
         if not self.group.preempt:
             return "with nopreempt no backup replaces a holder that still advertises, whatever its priority"
-        best = max((each for each in self.group.routers if each.name in well), key=self.group.priority)
+        best = max((each for each in self.group.routers if each.name in well), key=self.group.effective)
         return f"{self._sum(self.keeper, {self.check.name})} is not below {self._sum(best, frozenset())}"
 
     def _sum(self, router: Router, failing: AbstractSet[str]) -> str:
@@ -157,12 +157,8 @@ class Stranding:
         if not weights:
             return str(router.priority)
         terms = "".join(f" {'-' if weight < 0 else '+'} {abs(weight)}" for weight in weights)
-        kept = self.group.priority(router, failing)
-        cut = "" if kept == router.priority + sum(weights) else f", kept at {kept},"
-        return f"{router.priority}{terms} = {router.priority + sum(weights)}{cut}"
-
-    def _place(self, pair: tuple[str, str]) -> int:
-        return [router.name for router in self.group.routers].index(pair[0])
+        total, kept = router.priority + sum(weights), self.group.effective(router, failing)
+        return f"{router.priority}{terms} = {total}{'' if kept == total else f', kept at {kept},'}"
 
 
 def stranded(group: Group) -> Stranding | None:
@@ -177,7 +173,7 @@ def stranded(group: Group) -> Stranding | None:
         return min(_kept(group), key=lambda each: (len(each.world.failing), -_advertised(each)), default=None)
     if not group.weighted or len(group.routers) < 2:
         return None
-    first = max(group.routers, key=group.priority)
+    first = max(group.routers, key=group.effective)
     return _stranding(group, group.weighted[0], first, ())
 
 
@@ -211,10 +207,10 @@ def group_of(values: Sequence[int], checks: Sequence[Check]) -> Group:
 
 def _kept(group: Group) -> Iterator[Stranding]:
     """Yield, for every weighted check and every router, the least world in which it keeps the VIP with that failing."""
-    well = {router: group.priority(router) for router in group.routers}
+    well = {router: group.effective(router) for router in group.routers}
     for check in group.weighted:
         for keeper in group.routers:
-            advertised = group.priority(keeper, {check.name})
+            advertised = group.effective(keeper, {check.name})
             above = [router for router in group.routers if well[router] > advertised and router != keeper]
             if len(above) + 1 < len(group.routers):
                 yield _stranding(group, check, keeper, above)
@@ -226,16 +222,13 @@ def _stranding(group: Group, check: Check, keeper: Router, others: Sequence[Rout
 
 
 def _advertised(stranding: Stranding) -> int:
-    return stranding.group.priority(stranding.keeper, {stranding.check.name})
+    return stranding.group.effective(stranding.keeper, {stranding.check.name})
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = (
-        list(names)
-        if len(names) <= NAMES_SHOWN
-        else [*names[: NAMES_SHOWN - 1], f"{len(names) - NAMES_SHOWN + 1} more"]
-    )
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    if len(names) > NAMES_SHOWN:
+        names = [*names[: NAMES_SHOWN - 1], f"{len(names) - NAMES_SHOWN + 1} more"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 # What exlb configures
@@ -248,7 +241,8 @@ def priorities(count: int) -> tuple[int, ...]:
     at once). Raises ValueError where the law can no longer hold.
     """
     values = (MASTER_PRIORITY, *(FIRST_BACKUP_PRIORITY - place for place in range(count - 1)))[:count]
-    if values[-1:] < (LOWEST_PRIORITY - CHECK_WEIGHT,) or not lawful(values, CHECK_WEIGHT):
+    lowest = min(values, default=HIGHEST_PRIORITY)
+    if lowest + CHECK_WEIGHT < LOWEST_PRIORITY or not lawful(values, CHECK_WEIGHT):
         raise ValueError(f"{count} routers are too many for distinct priorities with weight {CHECK_WEIGHT}")
     return values
 
@@ -356,8 +350,8 @@ def outages(group: Group, timing: Timing) -> Outages:
     """
     resigned = max((_succession_seconds(group, timing, router) for router in group.routers), default=math.inf)
     silent = DOWN_TIMER_ADVERTS * timing.advert_seconds + resigned
-    lowest = min((group.priority(router) for router in group.routers), default=LOWEST_PRIORITY)
-    tracked = group.checks and stranded(group) is None
+    lowest = min((group.effective(router) for router in group.routers), default=LOWEST_PRIORITY)
+    tracked = bool(group.checks) and stranded(group) is None
     return Outages(
         proxy_dead=timing.failure_seconds + (silent if group.weighted else resigned) if tracked else math.inf,
         node_dead=silent,
@@ -372,7 +366,7 @@ def outages(group: Group, timing: Timing) -> Outages:
 
 def _succession_seconds(group: Group, timing: Timing, leaving: Router) -> float:
     """Return how long the best of the other routers waits after `leaving` has resigned; math.inf without another."""
-    others = sorted((group.priority(router) for router in group.routers if router != leaving), reverse=True)
+    others = sorted((group.effective(router) for router in group.routers if router != leaving), reverse=True)
     if not others:
         return math.inf
     tied = others.count(others[0]) > 1

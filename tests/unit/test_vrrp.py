@@ -241,7 +241,7 @@ def test_effective_priority_adds_up_all_weights_and_stays_in_range(
     priority: int, weights: tuple[int, ...], failing: str, effective: int
 ) -> None:
     each = group((priority,), *weights)
-    assert each.priority(each.routers[0], set(failing)) == effective
+    assert each.effective(each.routers[0], set(failing)) == effective
 
 
 # The law
