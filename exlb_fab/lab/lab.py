@@ -74,7 +74,7 @@ class _Description:
         """Return the description of a lab, None if there is no lab; raises LabError."""
         try:
             found = json.loads(lab.description.read_text())
-            if "releases" not in found:
+            if "release" in found:
                 raise LabError(
                     f"the lab {lab.name!r} was made by an older exlb: {lab.description} has no release of each node",
                     hint=layout.command("down", lab.name),

@@ -15,7 +15,7 @@ def lab_table(status: LabStatus) -> RenderableType:
     """Return the nodes of a lab and how each is."""
     title = f"Lab {status.name}, VIP {status.vip}"
     table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in ("node", "address", "release", "power", "network", "ssh", "apiserver stand-in"):
+    for column in ("node", "address", "release", "power", "network", "ssh", "apiserver"):
         table.add_column(column)
     for node in status.nodes:
         running = node.state == "running"
