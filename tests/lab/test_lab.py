@@ -276,7 +276,7 @@ def test_a_backend_answers_until_it_or_its_node_ends(machines: Lab) -> None:
         machines.backend(2, 30080)
     machines.backend(2, 30443)
     assert fetched() == {"node": "lb2", "peer": machines.gateway, "client": None}
-    with pytest.raises(LabError, match="no backend at port 6443: .*Address already in use"):
+    with pytest.raises(LabError, match=r"no backend at port 6443: .*Address already in use"):
         machines.backend(2, 6443)
     for _ in range(2):
         machines.end_backend(2, 30080)
