@@ -77,6 +77,8 @@ def test_an_el9_like_node_is_one_of_its_family(el9: Bastion) -> None:
         assert states + el9.inside("lb1", "systemctl", "is-active", unit, check=False) == "disabled\ninactive\n"
     assert el9.inside("lb1", "rpm", "-q", "nftables").startswith("nftables-")  # firewalld needs it
     assert el9.inside("lb1", "iptables", "--version").endswith("(nf_tables)\n")
+    with el9.broken("lb1", "systemctl start firewalld", "dnf -q -y remove firewalld"):
+        assert el9.inside("lb1", "firewall-cmd", "--state") == "running\n"
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ rpm_name() {
 	esac
 }
 
-# more NAME: what its package says beside its files, an argument of rpmbuild per line.
-more() {
+# definitions NAME: what its package says beside its files, an argument of rpmbuild per line.
+definitions() {
 	case $1 in
 	exlb-el-release)
 		echo '--define=gives system-release = 9, system-release(releasever) = 9, /bin/sh'
@@ -61,6 +61,11 @@ in_style() {
 		rm -r "$2/usr/lib/tmpfiles.d" "$2/var/lib/haproxy/dev"
 		mkdir "$2/etc/haproxy/conf.d"
 		;;
+	firewalld)
+		actions=$2/usr/share/polkit-1/actions/org.fedoraproject.FirewallD1
+		mv "$actions.server.policy.choice" "$actions.policy"
+		rm "$actions.desktop.policy.choice"
+		;;
 	iptables-nft)
 		for tool in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
 			ln -s xtables-nft-multi "$2/usr/sbin/$tool"
@@ -81,7 +86,7 @@ list() {
 # package NAME VERSION REVISION: make an rpm package of the tree that is there.
 package() {
 	list "$work/tree" >"$work/list"
-	more "$1" | (
+	definitions "$1" | (
 		set -- "--define=program $1" "--define=upstream $2" "--define=revision $3"
 		while read -r definition; do set -- "$@" "$definition"; done
 		chroot "$root" rpmbuild -bb --quiet --define='_topdir /rpm/build' --define='_rpmdir /rpm/repo' \
