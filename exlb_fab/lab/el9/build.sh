@@ -8,7 +8,7 @@ set -eu
 umask 022
 root=$1 repository=$2
 shift 2
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd)
 work=$root/rpm # rpmbuild runs inside of the root file system
 wanted=" $* "
 mkdir -p "$work/repo" "$root/etc/rpm"
@@ -72,7 +72,7 @@ in_style() {
 		done
 		;;
 	esac
-	if [ -d "$here/$1" ]; then cp -R "$here/$1/." "$2"; fi
+	if [ -d "$here/$1" ]; then (cd "$here/$1" && find . -type f -exec install -D -m 0644 {} "$2/{}" \;); fi
 }
 
 # list TREE: its files, and those of its directories that the root file system has not got.
