@@ -28,7 +28,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck exlb_fab/node/*.sh exlb_fab/lab/*.sh tools/*.sh .ci/run
+	$(BIN)/shellcheck exlb_fab/node/*.sh exlb_fab/lab/*.sh exlb_fab/lab/el9/*.sh tools/*.sh .ci/run
 	$(BIN)/shellcheck --shell=bash env.example.sh
 
 types: setup

@@ -8,8 +8,19 @@ from typing import Any
 
 from exlb_fab.errors import LabError
 from exlb_fab.lab.host import run_program
-from exlb_fab.lab.layout import CUT_BRIDGE, GATEWAY, LAB_BRIDGE, NAMESPACES, NODE_INTERFACE, LabLayout, command
+from exlb_fab.lab.layout import (
+    CUT_BRIDGE,
+    GATEWAY,
+    GATEWAY6,
+    LAB_BRIDGE,
+    NAMESPACES,
+    NODE_INTERFACE,
+    LabLayout,
+    command,
+)
 from exlb_fab.lab.waiting import until
+
+_IPV6 = Path("/proc/sys/net/ipv6")  # absent on a host whose kernel was told to do without
 
 
 def is_up(lab: LabLayout) -> bool:
@@ -27,7 +38,12 @@ def ensure(lab: LabLayout) -> None:
     batch = [f"link add {bridge} type bridge" for bridge in (LAB_BRIDGE, CUT_BRIDGE) if bridge not in there]
     batch += [f"address replace {GATEWAY} dev {LAB_BRIDGE}"]
     batch += [f"link set {link} up" for link in ("lo", LAB_BRIDGE, CUT_BRIDGE)]
+    if _IPV6.exists():
+        batch += [f"address replace {GATEWAY6} dev {LAB_BRIDGE} nodad"]
     run_program(["ip", "-n", lab.namespace, "-batch", "-"], text="\n".join(batch) + "\n")
+    if _IPV6.exists():
+        words = ["sh", "-c", 'for bridge; do echo 0 >"/proc/sys/net/ipv6/conf/$bridge/accept_ra"; done', "sh"]
+        run_program(["nsenter", f"--net={lab.namespace_file}", *words, LAB_BRIDGE, CUT_BRIDGE])
 
 
 def _make_file(path: Path) -> bool:
