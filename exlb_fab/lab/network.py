@@ -20,6 +20,7 @@ from exlb_fab.lab.layout import (
 )
 from exlb_fab.lab.waiting import until
 
+_BRIDGE_MAC = "02:00:00:00:33:64"
 _IPV6 = Path("/proc/sys/net/ipv6")  # absent on a host whose kernel was told to do without
 
 
@@ -36,7 +37,9 @@ def ensure(lab: LabLayout) -> None:
         run_program(["unshare", f"--net={lab.namespace_file}", "true"], failure=f"{lab.namespace}: no namespace")
     there = {link["ifname"] for link in _links(lab)}
     batch = [f"link add {bridge} type bridge" for bridge in (LAB_BRIDGE, CUT_BRIDGE) if bridge not in there]
-    batch += [f"address replace {GATEWAY} dev {LAB_BRIDGE}"]
+    # Without an address of its own a bridge takes one of its ports': at every partition the bastion would have another
+    # one, and forget its neighbours, which no router or switch of a real network does.
+    batch += [f"link set {LAB_BRIDGE} address {_BRIDGE_MAC}", f"address replace {GATEWAY} dev {LAB_BRIDGE}"]
     batch += [f"link set {link} up" for link in ("lo", LAB_BRIDGE, CUT_BRIDGE)]
     if _IPV6.exists():
         batch += [f"address replace {GATEWAY6} dev {LAB_BRIDGE} nodad"]

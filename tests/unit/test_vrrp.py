@@ -28,7 +28,6 @@ from exlb_fab.vrrp import (
     master_down_seconds,
     outages,
     priorities,
-    roles,
     settle_seconds,
     skew_seconds,
     stranded,
@@ -318,9 +317,6 @@ def test_more_nodes_than_there_are_lawful_priorities_are_refused(count: int) -> 
     with pytest.raises(ValueError, match="too many for distinct priorities"):
         priorities(count)
 
-
-def test_first_node_is_the_master_and_all_others_are_backups() -> None:
-    assert roles(["a", "b", "c"]) == {"a": "MASTER", "b": "BACKUP", "c": "BACKUP"}
 
 
 # Timers
