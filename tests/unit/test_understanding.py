@@ -223,7 +223,7 @@ CHOICES = {
 def test_every_choice_may_be_made_and_makes_a_difference(name: str) -> None:
     found = [cluster(**{name: choice}) for choice in CHOICES[name]]
     if name != "TIMING":
-        assert [dict((each.name, each.value) for each in made.settings)[name] for made in found] == CHOICES[name]
+        assert [{each.name: each.value for each in made.settings}[name] for made in found] == CHOICES[name]
     different = [dataclasses.replace(made, settings=()) for made in found]
     assert all(one != other for one, other in itertools.combinations(different, 2))
 
