@@ -76,7 +76,9 @@ proxy_remember() {
 		FILENAME == ARGV[1] { if ($1 == "server") old[line()] = 1; next }
 		FILENAME == ARGV[2] { if ($1 == "server" && line() in old) same[$2, $3] = 1; next }
 		/^1$/ || /^#/ { print; next }
-		(downs && $6 == 0 || drains && $7 > 0) && ($4, $5 ":" $19) in same { print }
+		# Flags of the administrative state: 1 is disabled by the socket, 8 drained; the rest haproxy finds out itself.
+		function drained() { return $7 % 2 || int($7 / 8) % 2 }
+		(downs && $6 == 0 || drains && drained()) && ($4, $5 ":" $19) in same { print }
 	' "$1" "$2" - >"$proxy_memory.new" && mv -f "$proxy_memory.new" "$proxy_memory"
 }
 
