@@ -135,7 +135,8 @@ def _compare_stats(stats: Stats, nodes: NodesDraft, reading: Reading) -> None:
     if stats.admin and stats.password is None and not reading.is_faulty("STATS_PASSWORD"):
         reading.fault("STATS_ADMIN", "would let everybody disable the backends", "set STATS_PASSWORD as well")
     if stats.bind in nodes.addresses and len(nodes.addresses) > 1:
-        reading.fault("STATS_BIND", f"{stats.bind} is the address of one node, and the proxy of each would listen on it")
+        wrong = f"{stats.bind} is the address of one node, and the proxy of each would listen on it"
+        reading.fault("STATS_BIND", wrong)
 
 
 def _compare_ingress(draft: ListenersDraft, reading: Reading) -> None:
