@@ -170,6 +170,7 @@ def test_the_law_says_nothing_of_a_variable_that_is_wrong_by_itself(name: str) -
         ({"PREEMPT": "no", "CHECK_WEIGHT": "-60"}, ["CHECK_WEIGHT: has no effect with FAILOVER=fault"]),
         ({"PROCESS_DELAY": "1"}, ["PROCESS_DELAY: has no effect without TRACK=process"]),
         ({"PROCESS_DELAY": "1", "TRACK": "port,process"}, []),
+        ({"PROCESS_DELAY": "0"}, []),
         (
             {"GARP_MASTER_REFRESH": "0"},
             ["GARP_MASTER_REFRESH: with 0 a healed partition can cut clients off for most of a minute"],

@@ -338,9 +338,12 @@ def test_proxy_of_a_node_binds_what_the_file_says_and_its_statistics_page(bind: 
     assert found == [*(f"{address} 8443" for address in expected), "127.0.0.1 10080"]
 
 
+BINDS_AND_FREE: Sequence[tuple[Bind, bool]] = (("vip", True), ("node", False), ("all", False))
+
+
 def test_bound_to_the_vips_alone_the_proxy_may_share_its_port_with_others_of_the_node() -> None:
     taken = survey(other(2, sockets=(Socket("198.51.100.12", 8443, "kube-apiserver"),)))
-    for bind, free in (("vip", True), ("node", False), ("all", False)):
+    for bind, free in BINDS_AND_FREE:
         of = replace(THREE, proxying=replace(PROXYING, bind=bind))
         desired = {node: Desired(render(of, node, TEMPLATES, Target()).files) for node in of.nodes}
         if free:

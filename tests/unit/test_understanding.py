@@ -151,7 +151,7 @@ def test_every_variable_reaches_its_place(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert found.vip == Vip(IPv4Address("10.0.0.10"), 24)
     assert found.extra_vips == (Vip(IPv4Address("10.0.0.20"), 24), Vip(IPv6Address("2001:db8::20"), None))
     assert found.kube_apiserver == "https://10.0.0.10:6443"
-    counts = {"interval_ms": 1500, "fall": 3, "rise": 4, "slowstart_ms": 60_000}
+    times = HealthCheck("tcp", "", interval_ms=1500, fall=3, rise=4, slowstart_ms=60_000)
     apiservers = (Backend("seven", "10.0.0.7", 443), Backend("api_1", "api.example.org", 443))
     ingress = [
         tuple(Backend(host, host, port) for host in ("10.0.0.21", "ingress.example.org")) for port in (23456, 23457)
@@ -162,11 +162,15 @@ def test_every_variable_reaches_its_place(monkeypatch: pytest.MonkeyPatch, tmp_p
     )
     assert found.listeners == (
         Listener(
-            "kube-master", 6443, apiservers, HealthCheck("https", "/livez", **counts, ca=CERTIFICATE), "leastconn"
+            "kube-master",
+            6443,
+            apiservers,
+            dataclasses.replace(times, method="https", path="/livez", ca=CERTIFICATE),
+            "leastconn",
         ),
-        Listener("ingress-node", 8080, ingress[0], HealthCheck("tcp", "", **counts), "leastconn", "v2"),
-        Listener("ingress-node-tls", 8444, ingress[1], HealthCheck("tcp", "", **counts), "leastconn", "v2"),
-        Listener("registry", 5000, registry, HealthCheck("https", "/v2/", **counts), "leastconn"),
+        Listener("ingress-node", 8080, ingress[0], times, "leastconn", "v2"),
+        Listener("ingress-node-tls", 8444, ingress[1], times, "leastconn", "v2"),
+        Listener("registry", 5000, registry, dataclasses.replace(times, method="https", path="/v2/"), "leastconn"),
     )
     assert found.proxying == ProxySettings(
         "frontend",
