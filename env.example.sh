@@ -61,8 +61,8 @@ MASTER_VIP=192.0.2.10
 #KUBE_APISERVER="https://${MASTER_VIP%/*}:8443"
 
 # How the proxy checks a kube-apiserver: by an HTTPS request of /readyz, /healthz or /livez, by a TLS greeting
-# (ssl-hello), or by a mere TCP connection (tcp). A kube-apiserver that answers 401 to anonymous requests needs one of the
-# last two. Write readyz, healthz, livez, ssl-hello or tcp.
+# (ssl-hello), or by a mere TCP connection (tcp). One that answers 401 to anonymous requests needs one of the last two.
+# Write readyz, healthz, livez, ssl-hello or tcp.
 #HEALTH_CHECK=readyz
 
 # The file on this host with the authorities whose certificates HEALTH_CHECK accepts. It comes to the nodes with their
