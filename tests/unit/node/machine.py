@@ -146,7 +146,8 @@ FAKES: Mapping[str, str] = {
             'show info/description') echo "description: $name" ;;
             'show stat/server') echo "kube,$name,$state,2,$check," ;;
             'show servers state/server')
-                echo "2 kube 1 $name ${address%:*} $number $admin 1 1 9 6 3 4 6 0 0 0 - ${address#*:}" ;;
+                host=${address%:*}; host=${host#[}; host=${host%]}
+                echo "2 kube 1 $name $host $number $admin 1 1 9 6 3 4 6 0 0 0 - ${address##*:}" ;;
             esac
         done
     """,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -867,6 +868,34 @@ def test_servers_known_to_be_down_are_carried_over_a_reload_and_not_to_the_next_
     assert [(row[3], row[4]) for row in rows] == [("b", "198.51.100.2")]
     assert (pushed.root / "run/memory").read_text() == "1\n"
     assert pushed.current == 2
+
+
+def on_ipv6(text: str) -> str:
+    """Return a configuration with its servers on IPv6 addresses."""
+    return re.sub(r"198\.51\.100\.(\d+):", r"[2001:db8::\1]:", text)
+
+
+def test_servers_on_ipv6_addresses_are_carried_over_a_reload_too(pushed: Machine) -> None:
+    assert pushed.push(on_ipv6(NEW)).done
+    pushed.put("state/b", "DOWN L4CON\n")
+    assert pushed.stage(on_ipv6(proxy_file("bb"))).done
+    watched = Machine(pushed.root, watched=True)
+    hook = 'if [ "$me $*" = "systemctl reload haproxy.service" ]; then cat "$ROOT/run/memory" >"$ROOT/loaded"; fi\n'
+    watched.environment["HOOK"] = str(pushed.put("hook", hook.replace("cat", "/bin/cat")))
+    assert watched.activate(3, 2).done
+    rows = [line.split() for line in (pushed.root / "loaded").read_text().splitlines() if line.startswith("2 ")]
+    assert [(row[3], row[4]) for row in rows] == [("b", "2001:db8::2")]
+
+
+def test_server_on_an_ipv6_address_that_is_lost_although_it_answers_is_the_fault_of_the_push(pushed: Machine) -> None:
+    assert pushed.push(on_ipv6(NEW)).done
+    assert pushed.stage(on_ipv6(proxy_file("bb"))).done
+    watched = Machine(pushed.root, watched=True)
+    on_reload = 'if [ "$me $*" = "systemctl reload haproxy.service" ]; then echo "DOWN L7STS" >"$ROOT/state/b"; fi\n'
+    watched.environment["HOOK"] = str(pushed.put("hook", on_reload))
+    ran = watched.activate(3, 2)
+    assert ran.failed == "gate-proxy"
+    assert "kube/b was up before, and is not now, although [2001:db8::2]:6443 answers with status 200" in ran.said
 
 
 KEEPS = "    # exlb-keeps-drains: what is drained stays so"
