@@ -512,9 +512,13 @@ class FakeRemote:
 
     def _addresses(self) -> str:
         own = self._fake.node.address
-        lines = ["1: lo    inet 127.0.0.1/8 scope host lo", f"2: eth0    inet {own}/24 scope global eth0"]
+        family = "inet" if own.version == 4 else "inet6"
+        prefix = 24 if own.version == 4 else 64
+        lines = ["1: lo    inet 127.0.0.1/8 scope host lo", f"2: eth0    {family} {own}/{prefix} scope global eth0"]
         if self._fake in self._fleet.holders:
-            lines.append(f"2: eth0    inet {self._fleet.cluster.vip}/32 scope global eth0")
+            vip = self._fleet.cluster.vip.address
+            family = "inet" if vip.version == 4 else "inet6"
+            lines.append(f"2: eth0    {family} {vip}/{vip.max_prefixlen} scope global eth0")
         return "\n".join(lines)
 
     def _sockets(self) -> str:
