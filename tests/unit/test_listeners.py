@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from exlb_fab.cluster import HealthCheck
+from exlb_fab.node import program
 from tests.unit.environments import NODES_V6, Value, cluster, doubts, fault, faults
 
 INGRESS: dict[str, Value] = {
@@ -103,6 +104,10 @@ def test_bound_to_the_vips_alone_the_proxy_may_have_the_port_of_apiservers_on_th
     found = cluster(APISERVER_DEST_PORT="6443", APISERVER_IPS=["10.0.0.7"]).apiserver_listener
     assert found.port == found.backends[0].port == 6443
     assert "apiservers run on the nodes" in fault(APISERVER_DEST_PORT="6443", BIND="node")
+
+
+def test_the_gate_of_a_node_knows_the_listener_of_the_apiservers_by_its_name() -> None:
+    assert f"\napiservers={cluster().apiserver_listener.name}\n" in program("apply.sh")
 
 
 def test_an_ingress_is_checked_by_tcp_and_an_extra_listener_as_it_says() -> None:

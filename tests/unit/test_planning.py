@@ -176,6 +176,20 @@ def test_node_serves_when_its_proxy_has_somebody_to_give_a_connection_to(
     assert not planned(2, proxy_state=None).serving
 
 
+@pytest.mark.parametrize(
+    ("rows", "serving"),
+    [
+        ([("kube-master", "DOWN"), ("ingress-node", "UP")], False),
+        ([("kube-master", "UP"), ("ingress-node", "DOWN")], True),
+        ([("somebody-elses", "UP")], True),
+        ([("somebody-elses", "DOWN")], False),
+    ],
+)
+def test_node_whose_other_listeners_alone_are_up_does_not_serve(rows: list[tuple[str, str]], serving: bool) -> None:
+    servers = tuple(Server(listener, "a", "", status, "L4OK", None, "") for listener, status in rows)
+    assert planned(2, proxy_state=ProxyState(None, servers)).serving is serving
+
+
 def test_unit_that_is_just_reloading_counts_as_running() -> None:
     units = {"haproxy": Unit("loaded", "reloading", "reload", "enabled"), "keepalived": RUNNING}
     assert planning.plan(THREE, DESIRED, survey(other(1, units=units))).empty

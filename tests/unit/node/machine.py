@@ -126,7 +126,7 @@ FAKES: Mapping[str, str] = {
     "sync": 'for path; do if [ ! -e "$path" ]; then echo "sync: $path is not there" >&2; exit 1; fi; done',
     "journalctl": 'echo "the end of the journal of $2"',
     # The admin socket, of what runs: its servers are up, or what $ROOT/state/NAME says; $ROOT/admin/NAME has the flags
-    # of what somebody did to one.
+    # of what somebody did to one, $ROOT/backend/NAME the backend that it belongs to.
     "socat": """
         read -r question
         if [ ! -e "$ROOT/running-haproxy" ]; then echo 'socat: Connection refused' >&2; exit 1; fi
@@ -139,15 +139,16 @@ FAKES: Mapping[str, str] = {
         *) exit 64 ;;
         esac
         while read -r word name address; do
-            state=UP check=L7OK number=2 admin=0
+            state=UP check=L7OK number=2 admin=0 backend=kube
             if [ -e "$ROOT/state/$name" ]; then read -r state check <"$ROOT/state/$name"; number=0; fi
+            if [ -e "$ROOT/backend/$name" ]; then read -r backend <"$ROOT/backend/$name"; fi
             if [ -e "$ROOT/admin/$name" ]; then read -r admin <"$ROOT/admin/$name"; fi
             case $question/$word in
             'show info/description') echo "description: $name" ;;
-            'show stat/server') echo "kube,$name,$state,2,$check," ;;
+            'show stat/server') echo "$backend,$name,$state,2,$check," ;;
             'show servers state/server')
                 host=${address%:*}; host=${host#[}; host=${host%]}
-                echo "2 kube 1 $name $host $number $admin 1 1 9 6 3 4 6 0 0 0 - ${address##*:}" ;;
+                echo "2 $backend 1 $name $host $number $admin 1 1 9 6 3 4 6 0 0 0 - ${address##*:}" ;;
             esac
         done
     """,
@@ -166,7 +167,10 @@ FAKES: Mapping[str, str] = {
     "ss": 'for filter; do :; done; cat "$ROOT/sockets/${filter##*:}" 2>/dev/null',
     "restorecon": "fails restorecon",
     "systemd-detect-virt": "echo none; exit 1",
-    "ip": "echo '2: eth0    inet 198.51.100.11/24 scope global eth0'",
+    "ip": """
+        echo '2: eth0    inet 198.51.100.11/24 scope global eth0'
+        cat "$ROOT/addresses" 2>/dev/null || exit 0
+    """,
     "ping": "echo '1 packets transmitted, 0 received'; exit 1",
     "dpkg-query": """
         shift 2
@@ -285,7 +289,7 @@ class Machine:
     def _install(self) -> None:
         for folder in ("fail", "run/exlb", "locks", "etc/haproxy", "etc/keepalived", "var/lib"):
             (self.root / folder).mkdir(parents=True)
-        for folder in ("unit", "state", "admin", "answers", "sockets", "proc"):
+        for folder in ("unit", "state", "admin", "backend", "answers", "sockets", "proc"):
             (self.root / folder).mkdir()
         self.put("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n')
         self.put("mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
@@ -354,6 +358,7 @@ class Machine:
             "generations.sh": {"/var/lib/exlb"},
             "apply.sh": {"/etc/keepalived/keepalived.conf", "/proc/self/mountinfo", "processes=/proc", "/proc/uptime"},
             "probe.sh": {"/etc/os-release"},
+            "check-apiserver.sh": {OWN_PATH},
             "install.sh": {OWN_PATH, "/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
             "haproxy.sh": {PROXY.path, PROXY.admin_socket, PROXY.memory},
         }

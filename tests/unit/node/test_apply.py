@@ -828,6 +828,17 @@ def test_own_port_that_does_not_answer_does_not_pass_the_gate(pushed: Machine) -
     assert f"{URL} is not answered" in ran.said
 
 
+@pytest.mark.parametrize(("state", "failed"), [("DOWN L4CON", None), ("UP L7OK", "gate-proxy")])
+def test_own_port_need_not_answer_while_another_listener_is_up_and_no_apiserver(
+    pushed: Machine, state: str, failed: str | None
+) -> None:
+    pushed.put("backend/a", "kube-master\n")
+    pushed.put("backend/b", "ingress-node\n")
+    pushed.put("state/a", f"{state}\n")
+    pushed.put("answers/198.51.100.11:8443", "000")
+    assert pushed.push(proxy_file("bb", servers="ab")).failed == failed
+
+
 def test_own_port_that_refuses_a_client_without_certificate_answers_all_the_same(pushed: Machine) -> None:
     pushed.put("answers/198.51.100.11:8443", "403")
     assert pushed.push(proxy_file("bb")).done
