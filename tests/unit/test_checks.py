@@ -11,14 +11,14 @@ import pytest
 
 from exlb_fab import checks
 from exlb_fab.checks import CHECKS, Verdict, View
-from exlb_fab.cluster import Backend, Cluster, Node
+from exlb_fab.cluster import Backend, Bind, Cluster, Node
 from exlb_fab.commands.verify import VerdictRow, VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
 from exlb_fab.facts import Facts, FileFact, Reply, Socket, Survey, Unit, node_url, vip_url
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import ProxyState, Server
 from exlb_fab.rendering import Target, Templates, render
-from tests.fake import cluster, converged, holding
+from tests.fake import PROXYING, cluster, converged, holding
 
 THREE = cluster()
 TEMPLATES = Templates()
@@ -210,6 +210,27 @@ def test_port_of_another_process_is_not_our_proxy_listening(process: str | None,
     found = verdict("node.ports", LB2, view(sockets=sockets))
     assert found.status == "fail"
     assert words in found.text
+
+
+@pytest.mark.parametrize(
+    ("bind", "addresses", "expected"),
+    [
+        ("vip", [VIP, "127.0.0.1"], ("pass", "8443 10080")),
+        ("vip", [VIP], ("fail", "nobody listens on 8443")),
+        ("vip", ["0.0.0.0"], ("pass", "8443 10080")),
+        ("node", [VIP, "198.51.100.12"], ("fail", "kube-apiserver listens on 8443")),
+    ],
+)
+def test_bound_to_some_addresses_the_proxy_has_to_listen_on_each_and_others_may_have_the_rest(
+    bind: Bind, addresses: list[str], expected: tuple[str, str]
+) -> None:
+    of = replace(THREE, proxying=replace(PROXYING, bind=bind))
+    others = [Socket("198.51.100.12", 8443, "kube-apiserver")] if "0.0.0.0" not in addresses else []
+    own = [*(Socket(each, 8443, "haproxy") for each in addresses), Socket("127.0.0.1", 10080, "haproxy")]
+    urls = {url: OK for node in of.nodes for url in (vip_url(of), node_url(of, node))}
+    seen = view(of=of, sockets=(*own, *others), everywhere={"replies": urls})
+    found = verdict("node.ports", LB2, seen)
+    assert (found.status, found.text) == expected
 
 
 def test_files_that_differ_or_are_missing_are_named() -> None:
