@@ -85,7 +85,7 @@ VRRP = Vrrp(
     process_delay_seconds=0,
     failover="weighted",
     preempt=True,
-    garp=Garp(delay_seconds=5, repeat=5, refresh_seconds=5, refresh_repeat=1),
+    garp=Garp(delay_seconds=5, repeat=5, refresh_seconds=1, refresh_repeat=1),
 )
 
 

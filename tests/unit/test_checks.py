@@ -148,7 +148,7 @@ def test_nothing_can_be_said_where_no_node_answers() -> None:
     seen = view(away=THREE.nodes)
     found = {each.check: each for each in checks.verdicts(seen) if each.node is None}
     assert {each.status for each in found.values()} == {"skip"}
-    assert set(found) == {"node.same-versions", "vip.single-holder", "backend.any"}
+    assert set(found) == {"node.same-versions", "vip.single-holder", "vip.extra", "backend.any"}
 
 
 # Nodes

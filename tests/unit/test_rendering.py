@@ -328,7 +328,7 @@ def test_vips_of_the_other_family_follow_and_are_not_in_the_adverts() -> None:
 
 
 def test_announcements_are_rendered_where_they_differ_from_keepalives_own() -> None:
-    refresh = ["vrrp_garp_master_refresh 5", "vrrp_garp_master_refresh_repeat 1"]
+    refresh = ["vrrp_garp_master_refresh 1", "vrrp_garp_master_refresh_repeat 1"]
     assert [line for line in keepalived_text().split("\n") if "garp" in line] == [f"    {line}" for line in refresh]
     garp = VRRP.garp._replace(delay_seconds=1, repeat=2, refresh_seconds=3, refresh_repeat=4)
     assert [line.strip() for line in keepalived_text(with_vrrp(garp=garp)).split("\n") if "garp" in line] == [
@@ -586,9 +586,10 @@ def test_exporter_is_there_where_the_binary_has_it_and_else_it_is_said_that_it_i
     with_it = made(of, on=target(services=frozenset({"prometheus-exporter"})))
     assert rule in block(with_it.files[0].text, "listen admin_stats")
     assert with_it.notes == ()
-    without = made(of, on=target())
+    without = made(of, on=target(services=frozenset()))
     assert rule not in without.files[0].text
     assert without.notes == ("EXPORTER=yes: this haproxy is built without prometheus-exporter: there is no /metrics",)
+    assert rule in made(of, on=target(services=None)).files[0].text
     unasked = made(THREE, on=target(services=frozenset({"prometheus-exporter"})))
     assert rule not in unasked.files[0].text
 
