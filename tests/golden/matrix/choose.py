@@ -23,7 +23,7 @@ def choose() -> Iterator[Case]:
     while left:
         case = dict(next(iter(left)))
         for factor in sorted(FACTORS.keys() - case.keys(), key=list(FACTORS).index):
-            case[factor] = max(_levels(case, factor), key=lambda level: _gain(case, factor, level, left))  # noqa: B023
+            case[factor] = max(_levels(case, factor), key=lambda level: _gain(case, factor, level, left))
         for pair in pairs(case):
             left.pop(pair, None)
         yield case
