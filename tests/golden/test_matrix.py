@@ -12,6 +12,7 @@ import pytest
 from exlb_fab.platforms import KEEPALIVED_FEATURES, Feature
 from exlb_fab.proxies.haproxy import FEATURES
 from exlb_fab.rendering import EXPORTER, Rendered, Target, Templates, render
+from tests.golden.matrix.documents import DOCUMENTS, rows
 from tests.golden.matrix.factors import (
     FACTORS,
     HERE,
@@ -29,7 +30,6 @@ from tests.golden.matrix.factors import (
 
 TEMPLATES = Templates()
 CASES = cases()
-DOCUMENTS = Path(__file__).parents[2] / "docs"
 FIRST_WITH_EXPORTER = "2.0"
 ANEW = "python -m tests.golden.matrix.choose && pytest tests/golden --update-golden"
 
@@ -92,13 +92,6 @@ def span(feature: Feature) -> str:
     since = f"from {'.'.join(map(str, feature.since))}" if feature.since else ""
     until = f"below {'.'.join(map(str, feature.until))}" if feature.until else ""
     return " and ".join(filter(None, (since, until)))
-
-
-def rows(document: str, heading: str) -> list[list[str]]:
-    """Return the cells of the table under a heading, without its first two lines."""
-    section = (DOCUMENTS / document).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 @pytest.mark.parametrize(

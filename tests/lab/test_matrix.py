@@ -15,8 +15,8 @@ from exlb_fab.lab.layout import NODE_INTERFACE
 from exlb_fab.platforms import Version, parse_version
 from exlb_fab.proxies.haproxy import services
 from exlb_fab.rendering import Target, Templates, render
+from tests.golden.matrix.documents import rows
 from tests.golden.matrix.factors import cases, cluster
-from tests.golden.test_matrix import rows
 from tests.lab.bastion import Bastion
 
 RELEASES = ["bookworm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bullseye", "trixie"))]
