@@ -15,7 +15,7 @@ import pytest
 from exlb_fab.lab import Lab, down
 from exlb_fab.lab.layout import lab_layout
 from exlb_fab.proxies import PROXIES
-from tests.lab.bastion import Bastion
+from tests.lab.bastion import KEEPALIVED_PATH, Bastion
 
 PROXY = PROXIES["haproxy"]
 LISTENER = "kube-master"
@@ -229,6 +229,32 @@ def test_exporter_answers_prometheus_and_is_not_there_unless_asked_for(bastion: 
     )
     push(bastion, STATS_BIND="0.0.0.0")
     assert "haproxy_server_status" not in curl(bastion, url)[1]
+
+
+# What keepalived asks
+
+
+def test_scripts_of_keepalived_tell_a_port_from_an_apiserver(bastion: Bastion) -> None:
+    push(bastion, TRACK="script,port,apiserver", BACKEND_INTER="200ms", CHECK_FALL="200")  # that the VIP stays
+    (holder,) = bastion.holders()
+    assert asked(bastion, holder) == {"killall": True, "port": True, "apiserver": True}
+    for node in bastion.nodes:
+        bastion.lab.apiserver(node, "unhealthy")
+    bastion.wait_until(lambda: set(statuses(bastion, holder).values()) == {"DOWN"})
+    assert asked(bastion, holder) == {"killall": True, "port": True, "apiserver": False}
+    for node in bastion.nodes:
+        bastion.lab.apiserver(node, "ok")
+    bastion.wait_until(lambda: set(statuses(bastion, holder).values()) == {"UP"})
+    with bastion.broken(holder, "systemctl stop haproxy", "systemctl start haproxy"):
+        assert asked(bastion, holder) == {"killall": False, "port": False, "apiserver": False}
+
+
+def asked(bastion: Bastion, node: str) -> dict[str, bool]:
+    """Return the answers to what the keepalived of a node asks, by the names of the scripts."""
+    commands = re.findall(r'^ *script "(.*)"$', bastion.inside(node, "cat", KEEPALIVED_PATH), re.MULTILINE)
+    names = [re.search(r"killall|port|apiserver", command) for command in commands]
+    answers = [bastion.lab.shell_in(node, ["sh", "-c", command], timeout=10).returncode == 0 for command in commands]
+    return {name[0]: answer for name, answer in zip(names, answers, strict=True) if name}
 
 
 # Reloads and logs
