@@ -53,6 +53,9 @@ class PushReport(Report):
 def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushReport:
     """Render, compare, show, validate on every node, and roll out: backups first, the holder last."""
     templates = rendering.Templates(options.templates)
+    # A template that is broken is found before a node is contacted.
+    for node in cluster.nodes:
+        rendering.render(cluster, node, templates, rendering.Target(interface="any"))
     differences = Differences(cluster, fleet)
 
     def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
@@ -64,6 +67,8 @@ def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushRep
         plan = planning.plan(cluster, wanted, survey, unvalidated=options.unvalidated)
         if not plan.empty:
             notes = tuple(f"{node}: {note}" for node, each in rendered.items() for note in each.notes)
+            others = {node: ", ".join(survey.facts[node].unmanaged) for node in nodes}
+            notes += tuple(f"{node}: the proxy also reads {found}" for node, found in others.items() if found)
             plan = replace(plan, notices=(*plan.notices, *notes))
         return differences.announced(plan, survey)
 

@@ -12,9 +12,22 @@ proxy_version() {
 	haproxy -vv
 }
 
+# proxy_sources: what its unit reads, files and directories.
+proxy_sources() {
+	unit_words "$proxy_unit" | awk 'after { print; after = 0 } $0 == "-f" { after = 1 }'
+}
+
+# proxy_others: the files that it reads beside the one that exlb writes.
+proxy_others() {
+	proxy_sources | while read -r source; do
+		if [ -d "$source" ]; then set -- "$source"/*.cfg; else set -- "$source"; fi
+		for path in "$@"; do if [ -e "$path" ] && [ "$path" != "$proxy_path" ]; then echo "$path"; fi; done
+	done
+}
+
 # proxy_validate FILE: the node's own verdict on a configuration, with all else that its unit reads beside it.
 proxy_validate() {
-	set -- "$1" "$(unit_words "$proxy_unit" | awk 'after { print; after = 0 } $0 == "-f" { after = 1 }')"
+	set -- "$1" "$(proxy_sources)"
 	if ! printf '%s\n' "$2" | grep -q -x -F "$proxy_path"; then
 		echo "$proxy_unit.service reads ${2:-no file}, not $proxy_path" && return 1
 	fi
@@ -40,10 +53,14 @@ proxy_digest() {
 		sed -n 's/^description: exlb-\([0-9a-f]*\)$/\1/p'
 }
 
+# "ADDRESS:PORT" of a row of `show servers state`, an IPv6 address in brackets, as a configuration has it.
+# shellcheck disable=SC2016 # awk expands it
+proxy_endpoint='function endpoint() { return ($5 ~ /:/ ? "[" $5 "]" : $5) ":" $19 }'
+
 # proxy_servers: "BACKEND/SERVER ADDRESS:PORT" of every server of a running proxy.
 proxy_servers() {
 	printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null |
-		awk '/^[0-9]+ / { print $2 "/" $4, $5 ":" $19 }'
+		awk "$proxy_endpoint"'/^[0-9]+ / { print $2 "/" $4, endpoint() }'
 }
 
 # proxy_up: "BACKEND/SERVER" of those that are up. Only columns in front of any text that could hold a comma are read.
@@ -71,12 +88,14 @@ proxy_remember() {
 	downs=1
 	if [ "$(grep -E "$checks" "$1")" != "$(grep -E "$checks" "$2")" ]; then downs=0; fi
 	known=$(printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) || return 0
-	printf '%s\n' "$known" | awk -v downs="$downs" -v drains="$drains" '
+	printf '%s\n' "$known" | awk -v downs="$downs" -v drains="$drains" "$proxy_endpoint"'
 		function line() { $1 = $1; return $0 }
 		FILENAME == ARGV[1] { if ($1 == "server") old[line()] = 1; next }
 		FILENAME == ARGV[2] { if ($1 == "server" && line() in old) same[$2, $3] = 1; next }
 		/^1$/ || /^#/ { print; next }
-		(downs && $6 == 0 || drains && $7 > 0) && ($4, $5 ":" $19) in same { print }
+		# Flags of the administrative state: 1 is disabled by the socket, 8 drained; the rest haproxy finds out itself.
+		function drained() { return $7 % 2 || int($7 / 8) % 2 }
+		(downs && $6 == 0 || drains && drained()) && ($4, endpoint()) in same { print }
 	' "$1" "$2" - >"$proxy_memory.new" && mv -f "$proxy_memory.new" "$proxy_memory"
 }
 

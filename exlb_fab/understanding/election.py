@@ -9,6 +9,7 @@ from exlb_fab.cluster import Failover, Garp, Vrrp, VrrpVersion
 from exlb_fab.reading import Reading
 from exlb_fab.understanding.nodes import NodesDraft, priorities
 
+_DECISIVE = ("CHECK_WEIGHT", "FAILOVER", "PREEMPT")
 _LONGEST_V3_SECONDS = 40.95  # RFC 5798 5.2.7: 12 bits of centiseconds
 
 
@@ -115,13 +116,13 @@ def _because(draft: ElectionDraft, nodes: NodesDraft) -> str:
 
 def _compare_law(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> None:
     """Refuse priorities and weights with which a healthy node does not get the VIP from one that is not."""
-    if any(map(reading.is_faulty, ("NODE_IPS", "PRIORITIES", "CHECK_WEIGHT", "FAILOVER", "PREEMPT"))):
+    if any(map(reading.is_faulty, ("NODE_IPS", "NODE_NAMES", "PRIORITIES", *_DECISIVE))):
         return
-    found = priorities(nodes)
-    if draft.vrrp.failover == "fault" or len(found) < 2:
-        return
-    if not vrrp.lawful(found, draft.vrrp.check_weight):
-        reading.fault("CHECK_WEIGHT", "cannot fail over", "write a larger one")
+    names = nodes.names or tuple(map(str, nodes.addresses))
+    stranding = vrrp.stranded(draft.vrrp.group(dict(zip(names, priorities(nodes), strict=True))))
+    if stranding:
+        blamed = next((name for name in _DECISIVE if reading.is_set(name)), "PRIORITIES")
+        reading.fault(blamed, f"cannot fail over: {stranding}", stranding.remedy)
 
 
 def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterator[str]:
@@ -136,7 +137,7 @@ def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterato
         yield f"{reading.locate('PRIORITIES')}: PRIORITIES: the first of NODE_IPS does not have the highest"
     if draft.vrrp.failover == "fault" and reading.is_set("CHECK_WEIGHT"):
         yield f"{reading.locate('CHECK_WEIGHT')}: CHECK_WEIGHT: has no effect with FAILOVER=fault"
-    if reading.is_set("PROCESS_DELAY") and "process" not in draft.vrrp.track:
+    if draft.vrrp.process_delay_seconds and "process" not in draft.vrrp.track:
         yield f"{reading.locate('PROCESS_DELAY')}: PROCESS_DELAY: has no effect without TRACK=process"
     if not draft.vrrp.garp.refresh_seconds:
         yield (
