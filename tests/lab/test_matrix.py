@@ -47,7 +47,7 @@ def release(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bastion]
     """One node of a release with the packages that exlb installs."""
     name = f"t-m-{request.param}-{os.getpid() % 10000}"
     try:
-        bastion = Bastion(Lab.up(name, 1, request.param), tmp_path)
+        bastion = Bastion(Lab.up(name, 1, [request.param]), tmp_path)
         bastion.exlb("install")
         yield bastion
     finally:
