@@ -59,6 +59,7 @@ def features(table: Iterable[Feature], version: Version | None) -> frozenset[str
 
 
 # What exlb writes into keepalived.conf is read by every keepalived from 1.3.5 (EL7) on, but for what is listed here.
+# Which of them the tests run: docs/keepalived-versions.md.
 KEEPALIVED_FEATURES = (
     Feature("validate", "ChangeLog 2.0.4: `-t` tests a configuration; docs/findings.md", since=(2, 0, 4)),
     Feature("track-process", "ChangeLog 2.0.11: vrrp_track_process", since=(2, 0, 11)),

@@ -303,13 +303,19 @@ def _notes(cluster: Cluster, proxy: Proxy, target: Target, features: frozenset[s
     if cluster.stats.exporter and not target.exports:
         yield f"EXPORTER=yes: this {proxy.name} is built without {EXPORTER}: there is no /metrics"
     settings = (
-        ("log-stdout", cluster.proxying.log == "journal", "LOG=journal", "it logs to /dev/log"),
+        ("log-stdout", cluster.proxying.log == "journal", "LOG=journal", "it logs to /dev/log, if its chroot has one"),
         ("hard-stop-after", cluster.proxying.hard_stop_after_ms, "HARD_STOP_AFTER", "old processes end by themselves"),
+        ("init-addr", _names_backends(cluster), "DNS names of backends", "it does not start while one is not resolved"),
         ("state-file", cluster.proxying.keeps_drains, "SERVER_STATE=yes", "a reload forgets what is drained"),
     )
     for feature, wanted, name, instead in settings:
         if wanted and feature not in features:
             yield f"{name}: {proxy.name} {target.proxy} cannot: {instead}"
+
+
+def _names_backends(cluster: Cluster) -> bool:
+    """Tell whether a backend is written as a DNS name."""
+    return not all(is_address(each.host) for listener in cluster.listeners for each in listener.backends)
 
 
 def _authorities(cluster: Cluster, proxy: Proxy) -> dict[str, File]:

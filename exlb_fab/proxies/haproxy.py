@@ -18,26 +18,21 @@ _SECRETS = (
 )
 
 
-# Rendered for 1.5 (EL7) and 1.8 to 3.x. What is not listed here, all of these read alike. Run by the tests: 2.2, 2.6
-# and 3.0 (docs/haproxy-versions.md).
+# Rendered for 1.5 (EL7) and 1.8 to 3.x. What is not listed here, all of these read alike. Which of them the tests run,
+# and the words around this table: docs/haproxy-versions.md.
 FEATURES = (
-    Feature("state-file", "1.6 announcement: server-state-file, `show servers state`", since=(1, 6)),
-    Feature(
-        "init-addr", "1.7 configuration manual, `init-addr`: a name that does not resolve is fatal before", since=(1, 7)
-    ),
+    Feature("state-file", "1.6 configuration manual, `server-state-file`", since=(1, 6)),
+    Feature("init-addr", "1.7 configuration manual, `init-addr`", since=(1, 7)),
     Feature("hard-stop-after", "1.8 configuration manual, `hard-stop-after`", since=(1, 8)),
-    Feature("expose-fd", "1.8 configuration manual, `expose-fd listeners`: a reload keeps the sockets", since=(1, 8)),
+    Feature("expose-fd", "1.8 configuration manual, `stats socket`: `expose-fd listeners`", since=(1, 8)),
+    Feature("log-stdout", "1.9 configuration manual, `log`: `stdout`, `format short`", since=(1, 9)),
+    Feature("http-check-send", "2.2 configuration manual, `http-check send`", since=(2, 2)),
+    Feature("nbproc", "2.5 release notes: an error from then on. Never rendered", until=(2, 5)),
     Feature(
-        "log-stdout",
-        "1.9 configuration manual, `log stdout`: nobody has to bring /dev/log into the chroot",
-        since=(1, 9),
+        "same-names",
+        "3.2.26 warns of a frontend and a backend of one name, 3.4.7 does not start. Never rendered",
+        until=(3, 3),
     ),
-    Feature(
-        "http-check-send",
-        "2.2 configuration manual, `http-check send`; before, `option httpchk` says it all",
-        since=(2, 2),
-    ),
-    Feature("nbproc", "2.5 release notes: fatal from then on. Never rendered, 1 is its default", until=(2, 5)),
 )
 
 

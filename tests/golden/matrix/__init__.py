@@ -1,0 +1,1 @@
+"""The golden matrix: options and versions, every pair of which stands in some case."""
