@@ -390,7 +390,11 @@ def test_feature_is_rendered_from_its_version_on_and_not_below(name: str, below:
 
 
 def test_every_feature_of_the_proxy_is_tested_here_and_nbproc_is_never_rendered() -> None:
-    assert [each.name for each in PROXIES["haproxy"].features] == [*(each[0] for each in FEATURES), "nbproc"]
+    assert [each.name for each in PROXIES["haproxy"].features] == [
+        *(each[0] for each in FEATURES),
+        "nbproc",
+        "same-names",
+    ]
     assert not any("nbproc" in proxy_text(on=target(version)) for version in ("1.5.18", "1.8.30", "2.4.1", "3.0.11"))
 
 
@@ -413,7 +417,7 @@ def test_an_old_proxy_logs_where_it_can() -> None:
 @pytest.mark.parametrize(
     ("of", "on", "note"),
     [
-        (THREE, "1.8.30", "LOG=journal: haproxy 1.8.30 cannot: it logs to /dev/log"),
+        (THREE, "1.8.30", "LOG=journal: haproxy 1.8.30 cannot: it logs to /dev/log, if its chroot has one"),
         (
             with_proxying(hard_stop_after_ms=1000, log="syslog"),
             "1.7",
@@ -502,19 +506,21 @@ def test_scripts_keep_their_paths_until_their_content_changes(monkeypatch: pytes
         ("node", (FOUR,), ["bind 198.51.100.100:8443", "bind 198.51.100.11:8443"]),
     ],
 )
-@pytest.mark.parametrize(("layout", "section"), [("listen", "listen"), ("frontend", "frontend")])
+@pytest.mark.parametrize(
+    ("layout", "section"), [("listen", "listen kube-master"), ("frontend", "frontend kube-master-frontend")]
+)
 def test_listener_binds_what_the_file_says_in_either_layout(
     bind: Bind, vips: tuple[Vip, ...], expected: list[str], layout: str, section: str
 ) -> None:
     of = replace(with_proxying(bind=bind, layout=layout), vip=vips[0], extra_vips=vips[1:])
-    assert lines("\n".join(block(proxy_text(of), f"{section} kube-master")), "bind") == expected
+    assert lines("\n".join(block(proxy_text(of), section)), "bind") == expected
     assert PROXIES["haproxy"].ports(proxy_text(of)) == {8443, 10080}
 
 
 def test_frontend_and_backend_have_between_them_what_a_listen_section_has() -> None:
     whole = block(proxy_text(), "listen kube-master")
     apart = proxy_text(with_proxying(layout="frontend"))
-    front, back = block(apart, "frontend kube-master"), block(apart, "backend kube-master")
+    front, back = block(apart, "frontend kube-master-frontend"), block(apart, "backend kube-master")
     assert front == ["bind 0.0.0.0:8443", "mode tcp", "option tcplog", "default_backend kube-master"]
     assert back[0] == "mode tcp"
     assert [*front[:-1], *back[1:]] == whole
