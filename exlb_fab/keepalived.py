@@ -99,6 +99,11 @@ RULES = (
         "vrrp_garp_lower_prio_repeat vrrp_garp_extra_if vrrp_garp_interval vrrp_gna_interval vrrp_min_garp",
         "keepalived.conf(5): ARP and neighbour announcements of a master, not VRRP",
     ),
+    Rule(
+        "compatible",
+        "virtual_ipaddress_excluded",
+        "keepalived.conf(5): addresses that follow the VIPs and are not in an advert",
+    ),
     Rule("compatible", "vrrp_startup_delay", "vrrp/vrrp_daemon.c start_vrrp: read at a start, ignored by a reload"),
 )
 CLASSES: dict[str, Kind] = {keyword: rule.kind for rule in RULES for keyword in rule.keywords.split()}

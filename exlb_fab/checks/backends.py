@@ -44,10 +44,16 @@ def servers(view: View, node: Node) -> Verdict:
         return warned(f"{count}, {len(unjudged)} not checked yet", hint="exlb verify again in a few seconds")
     if not down:
         return passed(count)
-    if view.expect_no_apiserver and not up:
-        return passed(f"{count}, none is expected yet")
-    verdict = warned if up else failed
-    return verdict(count, cause=_why(down), hint=_what_next(down))
+    dark = {server.listener for server in down} - {server.listener for server in up}
+    if view.expect_no_apiserver:
+        dark -= {view.cluster.apiserver_listener.name}
+        down = [server for server in down if server.listener != view.cluster.apiserver_listener.name]
+        if not down:
+            return passed(f"{count}, none is expected yet")
+    if dark:
+        text = f"{count}, none of {', '.join(sorted(dark))}" if up else count
+        return failed(text, cause=_why(down), hint=_what_next(down))
+    return warned(count, cause=_why(down), hint=_what_next(down))
 
 
 def _strangers(view: View, servers: Sequence[Server]) -> list[str]:

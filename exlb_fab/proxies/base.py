@@ -26,8 +26,8 @@ class Server:
 
     @property
     def judged(self) -> bool:
-        """False until the first health check has ended: until then the status is a guess."""
-        return self.check not in ("", "INI")
+        """False until the first health check has ended: until then the status is a guess. Some have no check at all."""
+        return self.status == "no check" or self.check not in ("", "INI")
 
     @property
     def unauthorized(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from exlb_fab import checks
 from exlb_fab.checks import CHECKS, Verdict, View
-from exlb_fab.cluster import Backend, Bind, Cluster, Node
+from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node
 from exlb_fab.commands.verify import VerdictRow, VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
 from exlb_fab.facts import Facts, FileFact, Reply, Socket, Survey, Unit, node_url, vip_url
@@ -21,6 +21,7 @@ from exlb_fab.rendering import Target, Templates, render
 from tests.fake import PROXYING, cluster, converged, holding
 
 THREE = cluster()
+KUBE = THREE.apiserver_listener
 TEMPLATES = Templates()
 DESIRED = {node: render(THREE, node, TEMPLATES, Target()) for node in THREE.nodes}
 LB1, LB2, LB3 = THREE.nodes
@@ -359,6 +360,17 @@ def test_backends_are_counted_as_the_proxy_sees_them(
 ) -> None:
     found = verdict("backend.servers", LB2, view(proxy_state=states(*statuses)))
     assert (found.status, found.text) == (status, text)
+
+
+def test_listener_without_any_backend_is_red_whatever_the_others_have() -> None:
+    web = Listener("web", 80, (Backend("w", "198.51.100.31", 80),), KUBE.check, "source")
+    state = states(*[("UP", "L7OK", 200)] * 3)
+    down = Server("web", "w", "198.51.100.31:80", "DOWN", "L4CON", None, "Connection refused")
+    seen = view(proxy_state=replace(state, servers=(*state.servers, down)))
+    seen = replace(seen, cluster=replace(seen.cluster, listeners=(KUBE, web)))
+    found = verdict("backend.servers", LB2, seen)
+    assert (found.status, found.text) == ("fail", "3 of 4 up, none of web")
+    assert found.cause == "w DOWN: Connection refused"
 
 
 def test_backend_that_is_down_is_told_with_its_reason() -> None:

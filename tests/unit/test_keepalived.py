@@ -71,7 +71,7 @@ def addresses(*found: str) -> frozenset[object]:
         ),
         ("    enable_script_security\n", "", "compatible", "-enable_script_security"),
         ("script_user root", "script_user nobody", "compatible", "script_user root -> nobody"),
-        ("garp_master_refresh 5", "garp_master_refresh 9", "compatible", "vrrp_garp_master_refresh 5 -> 9"),
+        ("garp_master_refresh 1", "garp_master_refresh 9", "compatible", "vrrp_garp_master_refresh 1 -> 9"),
         ("priority 110", "priority 110\n    nopreempt", "compatible", "+nopreempt"),
         ("priority 110", "priority 110\n    preempt_delay 30", "compatible", "preempt_delay +30"),
         ("priority 110", "priority 110\n    notify /bin/it", "compatible", "notify +/bin/it"),
