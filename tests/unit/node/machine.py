@@ -32,11 +32,14 @@ PROBE = ("session.sh", "generations.sh", "haproxy.sh", "probe.sh")
 LOCK = ("session.sh", "lock.sh")
 LAUNCH = ("session.sh", "launch.sh")
 TOKEN = "0123456789abcdef"
+NETWORK_FOLDERS = (
+    "network_folders='/etc/systemd/network /run/systemd/network /usr/local/lib/systemd/network /usr/lib/systemd/network'"
+)
 LIMIT_SECONDS = 1
 URL = "https://198.51.100.11:8443/readyz"
 
 HARMLESS = """
-    awk cat chmod chown cp cut date dd flock grep head id ln mkdir mv printf readlink rm sed setsid sh sha256sum sort
+    awk cat chmod chown cp cut date dd flock grep head id ln mkdir mv printf readlink rm rmdir sed setsid sh sha256sum sort
     stat tail timeout touch tr true uname wc xargs
 """.split()  # noqa: SIM905 - a list of programs as one types it
 
@@ -95,6 +98,8 @@ FAKES: Mapping[str, str] = {
         is-enabled) if [ -e "$ROOT/enabled-$unit" ]; then echo enabled; else echo disabled && exit 1; fi; exit ;;
         enable) fails "systemctl-$verb-$unit"; : >"$ROOT/enabled-$unit"; exit ;;
         disable) rm -f "$ROOT/enabled-$unit"; exit ;;
+        daemon-reload) fails systemctl-daemon-reload; exit ;;
+        cat) cat "$ROOT/unit/$unit.service"; exit ;;
         reset-failed) exit ;;
         stop) rm -f "$ROOT/running-$unit"; exit ;;
         start | restart | reload) ;;
@@ -160,6 +165,13 @@ FAKES: Mapping[str, str] = {
     """,
     "ss": 'for filter; do :; done; cat "$ROOT/sockets/${filter##*:}" 2>/dev/null',
     "restorecon": "fails restorecon",
+    # $ROOT/unit/networks has "INTERFACE FILE" per line.
+    "networkctl": """
+        for interface; do :; done
+        echo "● 2: $interface"
+        sed -n "s/^$interface /                Network File: /p" "$ROOT/unit/networks" 2>/dev/null
+    """,
+    "nmcli": 'cat "$ROOT/unit/devices" 2>/dev/null',
     "systemd-detect-virt": "echo none; exit 1",
     "ip": "echo '2: eth0    inet 198.51.100.11/24 scope global eth0'",
     "ping": "echo '1 packets transmitted, 0 received'; exit 1",
@@ -273,12 +285,16 @@ class Machine:
         self.state = root / "var/lib/exlb"
         self.proxy = root / "etc/haproxy/haproxy.cfg"
         self.keepalived = root / "etc/keepalived/keepalived.conf"
+        self.drop_in = root / "etc/systemd/system/keepalived.service.d/exlb.conf"
+        self.sysctl = root / "etc/sysctl.d/60-exlb.conf"
+        self.places: tuple[Path, ...] = (self.proxy, self.keepalived)
         self._lock: IO[str] | None = None
         if not root.exists() or not (root / "etc").exists():
             self._install()
 
     def _install(self) -> None:
-        for folder in ("fail", "run/exlb", "locks", "etc/haproxy", "etc/keepalived", "var/lib"):
+        folders = ("fail", "run/exlb", "locks", "etc/haproxy", "etc/keepalived", "var/lib")
+        for folder in (*folders, "etc/systemd/system", "etc/systemd/network", "etc/sysctl.d", "sys/net/ipv4", "sys/net/unix"):
             (self.root / folder).mkdir(parents=True)
         for folder in ("unit", "state", "answers", "sockets", "proc"):
             (self.root / folder).mkdir()
@@ -339,6 +355,10 @@ class Machine:
             "/usr/lib/sysimage/rpm/": f"{self.root}/locks/",
             "/proc/self/mountinfo": f"{self.root}/mountinfo",
             "processes=/proc": f"processes={self.root}/proc",
+            "kernel=/proc/sys": f"kernel={self.root}/sys",
+            "settings=/proc/sys": f"settings={self.root}/sys",
+            "guards=/etc/systemd/network": f"guards={self.root}/etc/systemd/network",
+            NETWORK_FOLDERS: f"network_folders='{self.root}/etc/systemd/network {self.root}/run/systemd/network'",
         }
         if "apply.sh" in names:
             paths["/proc/uptime"] = f"{self.root}/uptime"
@@ -347,8 +367,8 @@ class Machine:
         expected = {
             "session.sh": {OWN_PATH, "/run/exlb"},
             "generations.sh": {"/var/lib/exlb"},
-            "apply.sh": {"/etc/keepalived/keepalived.conf", "/proc/self/mountinfo", "processes=/proc", "/proc/uptime"},
-            "probe.sh": {"/etc/os-release"},
+            "apply.sh": {"/etc/keepalived/keepalived.conf", "/proc/self/mountinfo", "processes=/proc", "/proc/uptime", "kernel=/proc/sys"},
+            "probe.sh": {"/etc/os-release", "settings=/proc/sys", "guards=/etc/systemd/network", NETWORK_FOLDERS},
             "install.sh": {OWN_PATH, "/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
             "haproxy.sh": {PROXY.path, PROXY.admin_socket, PROXY.memory},
         }
@@ -384,9 +404,9 @@ class Machine:
         return f"file {kind} {mode:o} {os.getuid()}:{self.group} {text.count(chr(10))} {path}\n{text}"
 
     def script(self, text: str) -> tuple[str, Path]:
-        """Return a check script as stage reads it, and its path."""
+        """Return a check script as stage reads it, an attachment, and its path."""
         path = self.root / f"etc/keepalived/check-{hashlib.sha256(text.encode()).hexdigest()[:12]}.sh"
-        return self.file("script", text, path, 0o755), path
+        return self.file("attachment", text, path, 0o755), path
 
     def frames(self, proxy: str | None = NEW, keepalived: str | None = KEEPALIVED_NEW, *, more: str = "") -> str:
         meta = (
@@ -443,12 +463,12 @@ class Machine:
         return sorted(int(path.parent.name) for path in self.state.glob("generations/[0-9]*/was-active"))
 
     def generation(self, number: int) -> dict[Path, Found]:
-        """Return the files of a generation but its scripts, held against their sums."""
+        """Return the files of a generation but its attachments, held against their sums."""
         folder = self.state / f"generations/{number:04d}"
         files = {}
         for line in (folder / "manifest").read_text().splitlines():
             key, kind, mode, owner, digest, path = line.split()
-            if kind == "script":
+            if kind == "attachment":
                 continue
             if mode == "absent":
                 files[Path(path)] = Found(None)
@@ -460,7 +480,7 @@ class Machine:
 
     @property
     def active(self) -> dict[Path, Found]:
-        return {path: found(path) for path in (self.proxy, self.keepalived)}
+        return {path: found(path) for path in self.places}
 
     def is_on(self, number: int) -> bool:
         """Tell whether the active files are those of a generation, with mode and owner."""

@@ -227,7 +227,7 @@ def test_keepalived_file_that_names_a_script_that_is_not_there_is_refused(machin
 
 def test_script_without_the_hash_of_its_content_in_its_name_is_refused(machine: Machine) -> None:
     path = machine.root / "etc/keepalived/check.sh"
-    ran = machine.stage(more=machine.file("script", "exit 0\n", path, 0o755))
+    ran = machine.stage(more=machine.file("attachment", "exit 0\n", path, 0o755))
     assert ran.failed == "validate"
     assert f"{path} does not carry the hash of its content" in ran.said
     assert not path.exists()
