@@ -461,9 +461,10 @@ def parse_unit(text: str) -> Unit:
 
 
 def parse_unit_files(name: str, text: str) -> UnitSettings:
-    """Parse `systemctl cat` of a unit: all of its files, each with its path in front; exlb's own is left out.
+    """Parse the limit that every unit gets, and `systemctl cat`: each file of a unit with its path in front.
 
-    The last assignment counts, and of lists all of them since the last empty one. Source: systemd.unit(5).
+    exlb's own file is left out. The last assignment counts, and of a list all of them since the last empty one.
+    Source: systemd.unit(5).
     """
     values: dict[str, list[str]] = {}
     ours = False
@@ -476,11 +477,12 @@ def parse_unit_files(name: str, text: str) -> UnitSettings:
             if not value.strip():
                 kept.clear()
             kept.extend(value.split())
+    limits = (*values.get("DefaultLimitNOFILE", ()), *values.get("LimitNOFILE", ()))
     return UnitSettings(
         after=frozenset(values.get("After", ())),
         wants=frozenset((*values.get("Wants", ()), *values.get("Requires", ()))),
         restart=(values.get("Restart") or ["no"])[-1],
-        file_limit=_limit(values["LimitNOFILE"][-1]) if values.get("LimitNOFILE") else None,
+        file_limit=_limit(limits[-1]) if limits else None,
     )
 
 

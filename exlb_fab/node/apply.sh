@@ -400,9 +400,14 @@ put_back() {
 	fi && sync_folder "$6"
 }
 
+# files_of KIND NUMBER: the files of a kind in a generation; of one that is gone nobody knows.
+files_of() {
+	sed -n "s/^[^ ]* $1 //p" "$generations/$2/manifest" 2>/dev/null | sort
+}
+
 # differs KIND ONE OTHER: two generations do not have the same files of a kind.
 differs() {
-	[ "$(sed -n "s/^[^ ]* $1 //p" "$generations/$2/manifest" | sort)" != "$(sed -n "s/^[^ ]* $1 //p" "$generations/$3/manifest" | sort)" ]
+	[ ! -e "$generations/$2/manifest" ] || [ "$(files_of "$1" "$2")" != "$(files_of "$1" "$3")" ]
 }
 
 # system FROM TO: systemd and the kernel take in what is another file in the second generation. Nothing restarts: a unit's

@@ -148,7 +148,7 @@ ask() {
 	packages) shift && packages "$@" ;;
 	programs) shift && programs "$@" ;;
 	unit) unit "$2" ;;
-	unit-files) systemctl cat "$2.service" ;;
+	unit-files) systemctl show -p DefaultLimitNOFILE && systemctl cat "$2.service" ;;
 	network) network ;;
 	kernel) kernel "$2" ;;
 	proxy-version) proxy_version ;;

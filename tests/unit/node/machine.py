@@ -33,14 +33,15 @@ LOCK = ("session.sh", "lock.sh")
 LAUNCH = ("session.sh", "launch.sh")
 TOKEN = "0123456789abcdef"
 NETWORK_FOLDERS = (
-    "network_folders='/etc/systemd/network /run/systemd/network /usr/local/lib/systemd/network /usr/lib/systemd/network'"
+    "network_folders='/etc/systemd/network /run/systemd/network "
+    "/usr/local/lib/systemd/network /usr/lib/systemd/network'"
 )
 LIMIT_SECONDS = 1
 URL = "https://198.51.100.11:8443/readyz"
 
 HARMLESS = """
-    awk cat chmod chown cp cut date dd flock grep head id ln mkdir mv printf readlink rm rmdir sed setsid sh sha256sum sort
-    stat tail timeout touch tr true uname wc xargs
+    awk cat chmod chown cp cut date dd flock grep head id ln mkdir mv printf readlink rm rmdir sed setsid sh sha256sum
+    sort stat tail timeout touch tr true uname wc xargs
 """.split()  # noqa: SIM905 - a list of programs as one types it
 
 # Every call is a line of $ROOT/log. $ROOT/fail/NAME makes the call NAME fail with its text. $HOOK is run before every
@@ -294,7 +295,14 @@ class Machine:
 
     def _install(self) -> None:
         folders = ("fail", "run/exlb", "locks", "etc/haproxy", "etc/keepalived", "var/lib")
-        for folder in (*folders, "etc/systemd/system", "etc/systemd/network", "etc/sysctl.d", "sys/net/ipv4", "sys/net/unix"):
+        for folder in (
+            *folders,
+            "etc/systemd/system",
+            "etc/systemd/network",
+            "etc/sysctl.d",
+            "sys/net/ipv4",
+            "sys/net/unix",
+        ):
             (self.root / folder).mkdir(parents=True)
         for folder in ("unit", "state", "answers", "sockets", "proc"):
             (self.root / folder).mkdir()
@@ -367,7 +375,13 @@ class Machine:
         expected = {
             "session.sh": {OWN_PATH, "/run/exlb"},
             "generations.sh": {"/var/lib/exlb"},
-            "apply.sh": {"/etc/keepalived/keepalived.conf", "/proc/self/mountinfo", "processes=/proc", "/proc/uptime", "kernel=/proc/sys"},
+            "apply.sh": {
+                "/etc/keepalived/keepalived.conf",
+                "/proc/self/mountinfo",
+                "processes=/proc",
+                "/proc/uptime",
+                "kernel=/proc/sys",
+            },
             "probe.sh": {"/etc/os-release", "settings=/proc/sys", "guards=/etc/systemd/network", NETWORK_FOLDERS},
             "install.sh": {OWN_PATH, "/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
             "haproxy.sh": {PROXY.path, PROXY.admin_socket, PROXY.memory},
