@@ -54,6 +54,14 @@ KEPT = 10
 KEPT_FILES = "/var/lib/exlb/generations/"
 KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
 PACKAGES = {"haproxy": "haproxy", "keepalived": "keepalived", "psmisc": "killall", "curl": "curl", "socat": "socat"}
+# Units that lack nothing: no drop-in is rendered for them.
+UNIT_FILES = """DefaultLimitNOFILE=524288
+[Unit]
+After=network-online.target
+Wants=network-online.target
+[Service]
+Restart=always
+"""
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n'
 ROCKY = 'PRETTY_NAME="Rocky Linux 9.1 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\n'
 LOST = "this session has lost its lock on the node"
@@ -467,6 +475,12 @@ class FakeRemote:
                 journal = "" if unit.active == "active" else f"Journal=the end of {name}'s journal\n"
                 text = f"LoadState={unit.load}\nActiveState={unit.active}\nSubState=-\n"
                 return 0, f"{text}UnitFileState={unit.file_state}\n{journal}"
+            case ["unit-files", name]:
+                return (
+                    (0, UNIT_FILES) if fake.units[name].load == "loaded" else (1, f"No files found for {name}.service.")
+                )
+            case ["network"]:
+                return 0, ""
             case ["proxy-version"]:
                 return (0, fake.proxy_version) if "haproxy" in fake.programs else (127, "sh: haproxy: not found")
             case ["keepalived-version"]:
