@@ -186,7 +186,7 @@ def _apart(
     waiting = "".join(
         f"; {node} cannot be asked: it must not come back before it has been pushed to" for node in survey.errors
     )
-    election = vrrp.election_seconds(cluster.priorities, plan.advert_seconds)
+    election = vrrp.election_seconds(cluster.priorities, plan.advert_seconds, cluster.vrrp.version)
     why = "; ".join(_reasons(changes))
     if len(holders) != 1:
         notice = f"old and new keepalived do not hear each other ({why}): all nodes change at once{waiting}"

@@ -27,8 +27,8 @@ from exlb_fab.proxies import PROXIES
 
 PROXY = PROXIES["haproxy"]
 OWN_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-APPLY = ("session.sh", "generations.sh", "haproxy.sh", "apply.sh")
-PROBE = ("session.sh", "generations.sh", "haproxy.sh", "probe.sh")
+APPLY = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "apply.sh")
+PROBE = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "probe.sh")
 LOCK = ("session.sh", "lock.sh")
 LAUNCH = ("session.sh", "launch.sh")
 TOKEN = "0123456789abcdef"
