@@ -221,7 +221,7 @@ capture() {
 # from now on, so that going back to any takes away what was not there.
 name_places() {
 	for known in "$generations"/[0-9]*; do
-		is_kept "${known##*/}" || continue
+		if ! is_kept "${known##*/}" || [ ! -e "$known/manifest" ]; then continue; fi
 		awk 'FILENAME == ARGV[1] { named[$6] = 1; next } $2 != "attachment" && !($6 in named)' \
 			"$known/manifest" "$staging/manifest" >"$run/unnamed" || return
 		if [ -s "$run/unnamed" ]; then name_unnamed || return; fi

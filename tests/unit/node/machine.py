@@ -53,9 +53,9 @@ echo "$me $*" >>"$ROOT/log"
 fails() { if [ -e "$ROOT/fail/$1" ]; then cat "$ROOT/fail/$1"; exit "${2:-1}"; fi; }
 """
 FAKES: Mapping[str, str] = {
-    # -v | -c -f FILE...
+    # -vv | -c -f FILE...
     "haproxy": """
-        if [ "$1" = -v ]; then echo 'HAProxy version 2.6.12-1+deb12u4 2026/10/17'; exit; fi
+        if [ "$1" = -vv ]; then echo 'HAProxy version 2.6.12-1+deb12u4 2026/10/17'; exit; fi
         if grep -q BROKEN "$3"; then echo "[ALERT] parsing [$3:1] : unknown keyword 'BROKEN'" >&2; exit 1; fi
     """,
     # --version | -t -f FILE
@@ -82,6 +82,7 @@ FAKES: Mapping[str, str] = {
             Environment | EnvironmentFiles | ExecStart)
                 if [ -e "$ROOT/unit/$unit.$property" ]; then echo "$property=$(cat "$ROOT/unit/$unit.$property")"; fi
                 exit ;;
+            DefaultLimitNOFILE) echo "$property=524288"; exit ;;
             MainPID)
                 pid=0; if [ -e "$ROOT/pid-$unit" ]; then read -r pid <"$ROOT/pid-$unit"; fi
                 if ! kill -0 "$pid" 2>/dev/null || [ "$pid" = 0 ]; then pid=0; fi
