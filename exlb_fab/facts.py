@@ -467,7 +467,7 @@ def parse_unit(text: str) -> Unit:
 
 
 def parse_unit_files(name: str, text: str) -> UnitSettings:
-    """Parse the limit that every unit gets, and `systemctl cat`: each file of a unit with its path in front.
+    """Parse the limit that every unit gets, and each file of a unit with its path in front.
 
     exlb's own file is left out. The last assignment counts, and of a list all of them since the last empty one.
     Source: systemd.unit(5).

@@ -56,6 +56,17 @@ unit() {
 	fi
 }
 
+# unit_files NAME: the limit that every unit gets, and the files that systemd reads of a unit, each after its path. Not by
+# `systemctl cat`, which ends at the first that somebody has taken away.
+unit_files() {
+	systemctl show -p DefaultLimitNOFILE
+	parts=$(systemctl show -p FragmentPath -p DropInPaths "$1.service" | sed 's/^[^=]*=//')
+	[ -n "$parts" ] || return
+	for part in $parts; do
+		if [ -f "$part" ]; then printf '# %s\n' "$part" && cat "$part" && echo; fi
+	done
+}
+
 # network: what manages each interface that has an address for others: "networkd INTERFACE FILE KEEPS" (its .network file,
 # and what KeepConfiguration= says of it without us), "NetworkManager INTERFACE"; and "file PATH FACT" of our guards,
 # those that are there and those that could be.
@@ -148,7 +159,7 @@ ask() {
 	packages) shift && packages "$@" ;;
 	programs) shift && programs "$@" ;;
 	unit) unit "$2" ;;
-	unit-files) systemctl show -p DefaultLimitNOFILE && systemctl cat "$2.service" ;;
+	unit-files) unit_files "$2" ;;
 	network) network ;;
 	kernel) kernel "$2" ;;
 	proxy-version) proxy_version ;;

@@ -26,7 +26,7 @@ GUARD = "/etc/systemd/network/10-eth0.network.d/exlb.conf"
 TEMPLATES = Templates()
 NOTHING_KNOWN = Settings()
 
-# Debian 12, systemd 252: `systemctl show -p DefaultLimitNOFILE` and `systemctl cat`, comments shortened.
+# Debian 12, systemd 252: `unit-files` of the probe, comments shortened.
 HAPROXY_12 = """\
 DefaultLimitNOFILE=524288
 # /lib/systemd/system/haproxy.service

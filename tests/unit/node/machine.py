@@ -82,6 +82,10 @@ FAKES: Mapping[str, str] = {
             Environment | EnvironmentFiles | ExecStart)
                 if [ -e "$ROOT/unit/$unit.$property" ]; then echo "$property=$(cat "$ROOT/unit/$unit.$property")"; fi
                 exit ;;
+            DropInPaths)
+                if [ ! -e "$ROOT/unit/$unit.service" ]; then printf 'FragmentPath=\nDropInPaths=\n'; exit; fi
+                echo "FragmentPath=$ROOT/unit/$unit.service"
+                echo "DropInPaths=$(cat "$ROOT/unit/$unit.parts" 2>/dev/null)"; exit ;;
             DefaultLimitNOFILE) echo "$property=524288"; exit ;;
             MainPID)
                 pid=0; if [ -e "$ROOT/pid-$unit" ]; then read -r pid <"$ROOT/pid-$unit"; fi
@@ -101,7 +105,6 @@ FAKES: Mapping[str, str] = {
         enable) fails "systemctl-$verb-$unit"; : >"$ROOT/enabled-$unit"; exit ;;
         disable) rm -f "$ROOT/enabled-$unit"; exit ;;
         daemon-reload) fails systemctl-daemon-reload; exit ;;
-        cat) cat "$ROOT/unit/$unit.service"; exit ;;
         reset-failed) exit ;;
         stop) rm -f "$ROOT/running-$unit"; exit ;;
         start | restart | reload) ;;

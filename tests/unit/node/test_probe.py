@@ -22,7 +22,7 @@ def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
     plain = cluster()
     syslog = replace(plain, proxying=replace(plain.proxying, log="syslog"))
     questions = [*facts.configuration_questions(syslog), "ping 198.51.100.100", "request https://198.51.100.100:8443/"]
-    machine.put("unit/haproxy.service", "# /lib/systemd/system/haproxy.service\n[Service]\nRestart=always\n")
+    machine.put("unit/haproxy.service", "[Service]\nRestart=always\n")
     machine.put("sys/net/unix/max_dgram_qlen", "512\n")
     machine.put("sockets/-Hltnp", 'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=36,fd=3))\n')
     machine.put("answers/198.51.100.100:8443", "curl: (7) Failed to connect\n000 0\n")
@@ -91,6 +91,20 @@ def test_probe_carries_content_that_looks_like_its_own_marks(machine: Machine) -
     answers = probed(machine, question, "addresses")
     assert list(answers) == [question, "addresses"]
     assert answers[question].text + "\n" == text
+
+
+def test_probe_shows_every_file_of_a_unit_that_is_still_there(machine: Machine) -> None:
+    machine.put("unit/haproxy.service", "[Service]\nRestart=always")
+    gone, last = machine.root / "gone.conf", machine.put("last.conf", "[Service]\nLimitNOFILE=4096\n")
+    machine.put("unit/haproxy.parts", f"{gone} {last}\n")
+    answer = probed(machine, "unit-files haproxy")["unit-files haproxy"]
+    assert answer.status == 0
+    assert facts.parse_unit_files("haproxy", answer.text) == UnitSettings(restart="always", file_limit=4096)
+    assert f"# {last}" in answer.text.splitlines()
+
+
+def test_probe_says_that_there_is_no_such_unit(machine: Machine) -> None:
+    assert probed(machine, "unit-files haproxy")["unit-files haproxy"].status == 1
 
 
 # what manages the network
