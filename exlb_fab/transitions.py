@@ -35,7 +35,9 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
     adverts = [keepalived.advert_seconds(text) or 0.0 for text in texts.values()]
     plan = replace(plan, advert_seconds=max(plan.advert_seconds, *adverts, 0.0))
     plan = _restarted(plan, changes)
+    # A peer may be one of our nodes by another of its addresses: the file has sent from another family or network.
     known = {address for node in cluster.nodes for address in (node.address, node.source)}
+    known |= {each.address.ip for found in survey.facts.values() for each in found.addresses}
     gone = {each for change in changes.values() for each in change.leaving - known}
     leaving = tuple(Node(str(each), each, None, len(cluster.nodes), 0, each) for each in sorted(gone, key=int))
     if leaving:

@@ -6,7 +6,7 @@ docs/vrrp.md says it in plain words; tests/lab/test_vrrp_model.py holds it again
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -245,11 +245,6 @@ def priorities(count: int) -> tuple[int, ...]:
     if lowest + CHECK_WEIGHT < LOWEST_PRIORITY or not lawful(values, CHECK_WEIGHT):
         raise ValueError(f"{count} routers are too many for distinct priorities with weight {CHECK_WEIGHT}")
     return values
-
-
-def roles(names: Sequence[str]) -> Mapping[str, str]:
-    """Return the configured role of each router: the first is the master, the others are backups."""
-    return {name: "MASTER" if place == 0 else "BACKUP" for place, name in enumerate(names)}
 
 
 # Timers

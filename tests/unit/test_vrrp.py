@@ -28,7 +28,6 @@ from exlb_fab.vrrp import (
     master_down_seconds,
     outages,
     priorities,
-    roles,
     settle_seconds,
     skew_seconds,
     stranded,
@@ -317,10 +316,6 @@ def test_priorities_of_the_first_nodes_do_not_depend_on_how_many_follow() -> Non
 def test_more_nodes_than_there_are_lawful_priorities_are_refused(count: int) -> None:
     with pytest.raises(ValueError, match="too many for distinct priorities"):
         priorities(count)
-
-
-def test_first_node_is_the_master_and_all_others_are_backups() -> None:
-    assert roles(["a", "b", "c"]) == {"a": "MASTER", "b": "BACKUP", "c": "BACKUP"}
 
 
 # Timers

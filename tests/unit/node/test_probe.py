@@ -34,6 +34,7 @@ def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
     assert found.programs == {"haproxy", "keepalived", "curl", "socat", "ip", "ss", "ping"}
     assert found.packages == {"haproxy": "2.6.12-1"}
     assert (str(found.proxy_version), str(found.keepalived_version)) == ("2.6.12", "2.2.7")
+    assert found.proxy_services == {"prometheus-exporter"}
     assert [str(each.address) for each in found.addresses] == ["198.51.100.11/24"]
     assert [(each.port, each.process) for each in found.sockets] == [(22, "sshd")]
     assert {unit.running for unit in found.units.values()} == {True}
