@@ -41,8 +41,8 @@ from exlb_fab.facts import END_MARK, Address, Facts, FileFact, Reply, Socket, Un
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, ProxyState, Server
 from exlb_fab.remote import Channel, Completed, Connect, Remote
-from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File
-from exlb_fab.system import SYSCTL_PATH
+from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File, Target, paths
+from exlb_fab.system import SYSCTL_PATH, Settings, UnitSettings
 
 PROXY = PROXIES["haproxy"]
 VIP = IPv4Address("198.51.100.100")
@@ -55,7 +55,10 @@ KEPT = 10
 KEPT_FILES = "/var/lib/exlb/generations/"
 KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
 PACKAGES = {"haproxy": "haproxy", "keepalived": "keepalived", "psmisc": "killall", "curl": "curl", "socat": "socat"}
-# Units that lack nothing: no drop-in is rendered for them.
+# A node whose units lack nothing: nothing of its system is rendered.
+ONLINE = frozenset({"network-online.target"})
+COMPLETE = UnitSettings(ONLINE, ONLINE, "always", 524288)
+TARGET = Target(settings=Settings(units=dict.fromkeys(("haproxy", "keepalived"), COMPLETE)))
 UNIT_FILES = """DefaultLimitNOFILE=524288
 [Unit]
 After=network-online.target
@@ -151,7 +154,7 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
             Socket("0.0.0.0", listener.port, PROXY.process),
             Socket(str(cluster.stats.bind), cluster.stats.port, PROXY.process),
         ),
-        files={file.path: fact(file) for file in desired},
+        files={**dict.fromkeys(paths(cluster), FileFact("absent")), **{file.path: fact(file) for file in desired}},
         proxy_state=ProxyState(proxy.digest, servers),
         pings={str(cluster.vip): True},
         replies={url: Reply(200, "", accepted=True) for url in (vip_url(cluster), node_url(cluster, node))},

@@ -16,12 +16,10 @@ from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
 from exlb_fab.rendering import Rendered, Target, Templates, render
 from exlb_fab.system import SYSCTL_PATH, UNLIMITED, Link, Settings, UnitSettings, drop_in
-from tests.fake import cluster
+from tests.fake import COMPLETE, ONLINE, cluster
 
 PROXY = PROXIES["haproxy"]
 HEADER = "# Written by exlb: changes made here are lost at its next push.\n"
-ONLINE = frozenset({"network-online.target"})
-COMPLETE = UnitSettings(ONLINE, ONLINE, "always", 524288)
 GUARD = "/etc/systemd/network/10-eth0.network.d/exlb.conf"
 TEMPLATES = Templates()
 NOTHING_KNOWN = Settings()
