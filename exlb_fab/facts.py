@@ -25,6 +25,7 @@ from exlb_fab.platforms import (
 from exlb_fab.platforms import platform as platform_of
 from exlb_fab.proxies import PROXIES, Proxy, ProxyState
 from exlb_fab.rendering import Target, paths
+from exlb_fab.system import DGRAM_QLEN, UNLIMITED, Link, Manager, Settings, UnitSettings, drop_in_path
 
 END_MARK = "exlb-probe-end"
 
@@ -235,6 +236,7 @@ class Facts:
     holder: Holder | None = None
     pings: Mapping[str, bool] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
     def interface_of(self, vip: Vip) -> str | None:
         """Return the interface whose network contains a VIP, None where there is none or more than one."""
@@ -253,6 +255,7 @@ class Facts:
             services=self.proxy_services if self.proxy_version else None,
             interface=self.interface_of(cluster.vip),
             contained=self.system is not None and self.system.container is not None,
+            settings=self.settings,
         )
 
     def holds(self, address: IpAddress) -> bool:
@@ -298,8 +301,12 @@ def installation_questions(proxy: Proxy) -> list[str]:
 
 def configuration_questions(cluster: Cluster) -> list[str]:
     """Return what a push has to know of a node."""
+    proxy = PROXIES[cluster.proxy]
     return [
-        *installation_questions(PROXIES[cluster.proxy]),
+        *installation_questions(proxy),
+        *(f"unit-files {name}" for name in (proxy.unit, KEEPALIVED_UNIT)),
+        "network",
+        *([f"kernel {DGRAM_QLEN}"] if cluster.proxying.log == "syslog" else []),
         "proxy-version",
         "keepalived-version",
         "addresses",
@@ -368,6 +375,8 @@ def parse(text: str, proxy: Proxy) -> Facts:
     def each(kind: str) -> Iterator[tuple[str, Answer]]:
         return ((" ".join(question[1:]), answer) for question, answer in words.items() if question[0] == kind)
 
+    links, guards = parse_network(text_of("network"))
+    qlen = text_of("kernel", DGRAM_QLEN).strip()
     state = words.get(("proxy-state",))
     alive = state is not None and state.status == 0
     return Facts(
@@ -380,7 +389,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
         keepalived_version=parse_version(text_of("keepalived-version")),
         addresses=parse_addresses(text_of("addresses")),
         sockets=parse_sockets(text_of("listeners")),
-        files={path: parse_file(answer.text) for path, answer in each("file")},
+        files={**guards, **{path: parse_file(answer.text) for path, answer in each("file")}},
         texts={path: answer.text + "\n" for path, answer in each("read") if answer.status == 0},
         proxy_state=proxy.parse_state(state.text) if state and alive else None,
         proxy_silence=state.text if state and not alive else "",
@@ -390,6 +399,12 @@ def parse(text: str, proxy: Proxy) -> Facts:
         holder=parse_holder(text_of("lock")),
         pings={address: answer.status == 0 for address, answer in each("ping")},
         replies={url: parse_reply(answer) for url, answer in each("request")},
+        settings=Settings(
+            units={name: parse_unit_files(name, a.text) for name, a in each("unit-files") if a.status == 0},
+            links=links,
+            guards=tuple(guards),
+            dgram_qlen=int(qlen) if qlen.isdecimal() else None,
+        ),
     )
 
 
@@ -449,6 +464,60 @@ def parse_unit(text: str) -> Unit:
         journal=tuple(value for key, value in pairs if key == "Journal"),
         changed=float(values["Changed"]) if values.get("Changed", "").isdigit() else None,
     )
+
+
+def parse_unit_files(name: str, text: str) -> UnitSettings:
+    """Parse the limit that every unit gets, and each file of a unit with its path in front.
+
+    exlb's own file is left out. The last assignment counts, and of a list all of them since the last empty one.
+    Source: systemd.unit(5).
+    """
+    values: dict[str, list[str]] = {}
+    ours = False
+    for line in map(str.strip, _lines(text)):
+        if path := re.fullmatch(r"# (/\S+)", line):
+            ours = path[1] == drop_in_path(name)
+        key, mark, value = line.partition("=")
+        if mark and not ours and not line.startswith(("#", ";")):
+            kept = values.setdefault(key.strip(), [])
+            if not value.strip():
+                kept.clear()
+            kept.extend(value.split())
+    limits = (*values.get("DefaultLimitNOFILE", ()), *values.get("LimitNOFILE", ()))
+    return UnitSettings(
+        after=frozenset(values.get("After", ())),
+        wants=frozenset((*values.get("Wants", ()), *values.get("Requires", ()))),
+        restart=(values.get("Restart") or ["no"])[-1],
+        file_limit=_limit(limits[-1]) if limits else None,
+    )
+
+
+def _limit(text: str) -> int:
+    """Return the hard limit of `LIMIT` or `SOFT:HARD`; a size may end in K, M or G. Source: systemd.exec(5)."""
+    hard = text.rpartition(":")[2]
+    number, unit = hard.rstrip("KMG"), hard[-1:]
+    if hard == "infinity":
+        return UNLIMITED
+    try:
+        return int(number) * {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(unit, 1)
+    except ValueError as error:
+        raise FactsError(f"LimitNOFILE={text} is not understood") from error
+
+
+def parse_network(text: str) -> tuple[tuple[Link, ...], dict[str, FileFact]]:
+    """Parse `networkd INTERFACE FILE KEEPS` and `NetworkManager INTERFACE`, and `file PATH FACT` of exlb's guards."""
+    managers: dict[str, Manager] = {"networkd": "networkd", "NetworkManager": "NetworkManager"}
+    links: list[Link] = []
+    guards = {}
+    for line in _lines(text):
+        match line.split(" "):
+            case [manager, interface, *rest] if manager in managers and len(rest) <= 2:
+                links.append(Link(interface, managers[manager], *rest))
+            case ["file", path, *fact] if fact:
+                guards[path] = parse_file(" ".join(fact))
+            case _:
+                raise FactsError(f"what manages the network is not understood: {line!r}")
+    return tuple(links), guards
 
 
 def parse_addresses(text: str) -> tuple[Address, ...]:

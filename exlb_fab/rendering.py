@@ -6,7 +6,7 @@ import hashlib
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 import jinja2
 
 from exlb_fab import node as programs
-from exlb_fab import platforms
+from exlb_fab import platforms, system
 from exlb_fab.cluster import Address, Cluster, Node, Track, bracketed
 from exlb_fab.errors import RenderError
 from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT, KILLALL, Version
@@ -30,7 +30,7 @@ SCRIPTS = "/etc/keepalived"
 SCRIPT_NAMES: Mapping[Track, str] = {"apiserver": "check-apiserver.sh", "port": "check-port.sh"}
 EXPORTER = "prometheus-exporter"
 
-Kind = Literal["proxy", "keepalived", "attachment"]
+Kind = Literal["proxy", "keepalived", "attachment", "drop-in", "sysctl", "guard"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Target:
 
     A version of None stands for the newest. `services` is what the proxy's binary is built with, None where that is
     not known; `interface` is the one that carries the VIPs, None where nothing says which. `contained` tells that the
-    node is a container.
+    node is a container, `settings` how its system is set.
     """
 
     proxy: Version | None = None
@@ -133,6 +133,7 @@ class Target:
     services: frozenset[str] | None = None
     interface: str | None = None
     contained: bool = False
+    settings: system.Settings = field(default_factory=system.Settings)
 
     @property
     def exports(self) -> bool:
@@ -172,17 +173,29 @@ def render(cluster: Cluster, node: Node, templates: Templates, target: Target) -
     features = platforms.features(proxy.features, target.proxy)
     proxy_file = _proxy_file(cluster, node, proxy, templates, target, features, authorities)
     keepalived_file = _keepalived_file(cluster, node, proxy, templates, target)
+    system_files = [_system_file(each) for each in system.files(cluster, _interface(node, target), target.settings)]
     return Rendered(
-        files=(proxy_file, keepalived_file, *attachments.values()),
+        files=(proxy_file, keepalived_file, *attachments.values(), *(file for file in system_files if file.text)),
+        absent=tuple(file for file in system_files if not file.text),
         notes=tuple(_notes(cluster, proxy, target, features)),
     )
 
 
 def paths(cluster: Cluster) -> tuple[str, ...]:
-    """Return all paths on a node at which exlb may have a file for this cluster, whatever the node is."""
+    """Return the paths at which exlb may have a file for this cluster on any node; a guard's only the node can tell."""
     proxy = PROXIES[cluster.proxy]
     attachments = (*_authorities(cluster, proxy).values(), *_scripts(cluster).values())
-    return tuple(dict.fromkeys((proxy.path, KEEPALIVED_PATH, *(file.path for file in attachments))))
+    fixed = (proxy.path, KEEPALIVED_PATH, *system.paths(cluster))
+    return tuple(dict.fromkeys((*fixed, *(file.path for file in attachments))))
+
+
+def _system_file(found: system.SystemFile) -> File:
+    return File(found.path, found.text, 0o644, found.kind, found.unit, "", str)
+
+
+def _interface(node: Node, target: Target) -> str | None:
+    """Return the interface that carries the VIPs, None where nothing says which."""
+    return node.interface or target.interface
 
 
 def _proxy_file(
@@ -227,7 +240,7 @@ def _proxy_file(
 
 
 def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Templates, target: Target) -> File:
-    interface = node.interface or target.interface
+    interface = _interface(node, target)
     if interface is None:
         raise RenderError(
             f"{node}: VIP_IF=auto: only the node can tell which interface it is",

@@ -41,7 +41,8 @@ from exlb_fab.facts import END_MARK, Address, Facts, FileFact, Reply, Socket, Un
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, ProxyState, Server
 from exlb_fab.remote import Channel, Completed, Connect, Remote
-from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File
+from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File, Target, paths
+from exlb_fab.system import SYSCTL_PATH, Settings, UnitSettings
 
 PROXY = PROXIES["haproxy"]
 VIP = IPv4Address("198.51.100.100")
@@ -54,6 +55,17 @@ KEPT = 10
 KEPT_FILES = "/var/lib/exlb/generations/"
 KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
 PACKAGES = {"haproxy": "haproxy", "keepalived": "keepalived", "psmisc": "killall", "curl": "curl", "socat": "socat"}
+# A node whose units lack nothing: nothing of its system is rendered.
+ONLINE = frozenset({"network-online.target"})
+COMPLETE = UnitSettings(ONLINE, ONLINE, "always", 524288)
+TARGET = Target(settings=Settings(units=dict.fromkeys(("haproxy", "keepalived"), COMPLETE)))
+UNIT_FILES = """DefaultLimitNOFILE=524288
+[Unit]
+After=network-online.target
+Wants=network-online.target
+[Service]
+Restart=always
+"""
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n'
 ROCKY = 'PRETTY_NAME="Rocky Linux 9.1 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\n'
 LOST = "this session has lost its lock on the node"
@@ -142,7 +154,7 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
             Socket("0.0.0.0", listener.port, PROXY.process),
             Socket(str(cluster.stats.bind), cluster.stats.port, PROXY.process),
         ),
-        files={file.path: fact(file) for file in desired},
+        files={**dict.fromkeys(paths(cluster), FileFact("absent")), **{file.path: fact(file) for file in desired}},
         proxy_state=ProxyState(proxy.digest, servers),
         pings={str(cluster.vip): True},
         replies={url: Reply(200, "", accepted=True) for url in (vip_url(cluster), node_url(cluster, node))},
@@ -478,6 +490,12 @@ class FakeRemote:
                 journal = "" if unit.active == "active" else f"Journal=the end of {name}'s journal\n"
                 text = f"LoadState={unit.load}\nActiveState={unit.active}\nSubState=-\n"
                 return 0, f"{text}UnitFileState={unit.file_state}\n{journal}"
+            case ["unit-files", name]:
+                return (
+                    (0, UNIT_FILES) if fake.units[name].load == "loaded" else (1, f"No files found for {name}.service.")
+                )
+            case ["network"]:
+                return 0, ""
             case ["proxy-version"]:
                 return (0, fake.proxy_version) if "haproxy" in fake.programs else (127, "sh: haproxy: not found")
             case ["keepalived-version"]:
@@ -649,7 +667,8 @@ class FakeRemote:
         if fake.current is None or fake.edited:
             assert found not in fake.generations, f"{fake.name}: {found} is another generation"
             meta = {**staged.meta, "what": "found on the node"}
-            fake.generations[found] = replace(fake.active, meta=meta, was_active=True)
+            files = {path: copy.copy(fake.files.get(path)) for path in staged.files if _kind(path) != "attachment"}
+            fake.generations[found] = FakeGeneration(files, meta=meta, was_active=True)
             fake.current = found
         assert fake.current is not None
         fake.staged = None
@@ -739,7 +758,8 @@ class FakeChannel:
 
 def _kind(path: str) -> str:
     """Return the kind of a file, as a manifest has it."""
-    return {PROXY.path: "proxy", KEEPALIVED_PATH: "keepalived"}.get(path, "attachment")
+    known = {PROXY.path: "proxy", KEEPALIVED_PATH: "keepalived", SYSCTL_PATH: "sysctl"}
+    return "drop-in" if path.endswith(".service.d/exlb.conf") else known.get(path, "attachment")
 
 
 def _unframed(data: str) -> FakeGeneration:

@@ -29,6 +29,7 @@ apiservers=kube-master
 keepalived_path=/etc/keepalived/keepalived.conf
 mounts=/proc/self/mountinfo
 processes=/proc
+kernel=/proc/sys
 step=start
 
 # run_step STEP COMMAND...: name the step, then do it.
@@ -113,6 +114,10 @@ copy_generation() {
 # A rename can take the place of a regular file only: through a link it would replace the link, on a mount it fails.
 check_target() {
 	folder=${6%/*}
+	if [ ! -d "$folder" ]; then
+		if [ "$3" = absent ]; then return; fi
+		if is_for_drop_ins "$folder"; then folder=${folder%/*}; fi
+	fi
 	if [ -L "$6" ]; then echo "$6 is a symbolic link to $(readlink "$6"): exlb replaces regular files only" && return 1; fi
 	if [ -e "$6" ] && [ ! -f "$6" ]; then echo "$6 is not a regular file" && return 1; fi
 	if [ ! -d "$folder" ]; then echo "$folder is not there: is the package installed?" && return 1; fi
@@ -158,7 +163,7 @@ validate() {
 	proxy) said=$(proxy_validate "$staging/files/$1" 2>&1) ;;
 	keepalived) said=$({ [ -e "$staging/units" ] || check_instance "$staging/files/$1"; } &&
 		validate_keepalived "$staging/files/$1" 2>&1) ;;
-	attachment) ;;
+	attachment | drop-in | sysctl | guard) ;;
 	*) said="unknown kind of file $2" && false ;;
 	esac || {
 		printf '%s\n' "$said" | sed "s#$staging/files/$1#$6#g"
@@ -211,6 +216,36 @@ capture() {
 	described=$(describe "$6") || return
 	if [ "${described%% *}" != absent ]; then cat "$6" >"$found_in/files/$1" || return; fi
 	printf '%s %s %s %s\n' "$1" "$2" "$described" "$6" >>"$found_in/manifest"
+}
+
+# name_places: a path that no generation has named until now holds what it held in the time of each. All of them name it
+# from now on, so that going back to any takes away what was not there.
+name_places() {
+	for known in "$generations"/[0-9]*; do
+		if ! is_kept "${known##*/}" || [ ! -e "$known/manifest" ]; then continue; fi
+		awk 'FILENAME == ARGV[1] { named[$6] = 1; next } $2 != "attachment" && !($6 in named)' \
+			"$known/manifest" "$staging/manifest" >"$run/unnamed" || return
+		if [ -s "$run/unnamed" ]; then name_unnamed || return; fi
+	done
+}
+
+# name_unnamed: those in the generation $known. Its manifest is renamed into place when their bytes are there.
+name_unnamed() {
+	cp "$known/manifest" "$known/manifest.new" || return
+	place=$(awk '$1 > last { last = $1 } END { print last }' "$known/manifest")
+	while read -r _ kind _ _ _ path; do
+		place=$((place + 1))
+		described=$(describe "$path") || return
+		if [ -e "$path" ]; then cat "$path" >"$known/files/$place" && sync "$known/files/$place" || return; fi
+		printf '%s %s %s %s\n' "$place" "$kind" "$described" "$path" >>"$known/manifest.new" || return
+	done <"$run/unnamed"
+	sync "$known/manifest.new" && mv -f "$known/manifest.new" "$known/manifest" && sync "$known"
+}
+
+# snapshot FOUND: nothing that a change takes away is lost.
+snapshot() {
+	keep_found "$1" || return
+	name_places || { echo "the active files cannot be kept: $(no_room)" && return 1; }
 }
 
 # keep_found NUMBER: what is active and is no generation of exlb becomes one, so that nobody's bytes are ever lost.
@@ -277,10 +312,27 @@ journal() {
 			2>/dev/null >>"$state/journal"
 }
 
+# is_for_drop_ins FOLDER: exlb may make it, and takes it away when nothing is left in it.
+is_for_drop_ins() {
+	case $1 in *.service.d | *.network.d) ;; *) return 1 ;; esac
+}
+
+# make_folder PATH: with the mode that such folders have; a drop-in is no secret.
+make_folder() {
+	[ -d "${1%/*}" ] || { mkdir -m 0755 "${1%/*}" && sync_folder "${1%/*}"; }
+}
+
+# sync_folder PATH: what was done in the folder of a path is on the disk.
+sync_folder() {
+	set -- "${1%/*}"
+	if is_for_drop_ins "$1"; then rmdir "$1" 2>/dev/null; fi
+	if [ -d "$1" ]; then sync "$1"; else [ ! -d "${1%/*}" ] || sync "${1%/*}"; fi
+}
+
 # put_sibling SOURCE MODE UID:GID PATH. On the same file system the rename that follows gives the old file or the new
 # one, never a part of it.
 put_sibling() {
-	cp "$1" "$4.exlb-new" && chmod "$2" "$4.exlb-new" && chown "$3" "$4.exlb-new" &&
+	make_folder "$4" && cp "$1" "$4.exlb-new" && chmod "$2" "$4.exlb-new" && chown "$3" "$4.exlb-new" &&
 		{ ! command -v restorecon >/dev/null || restorecon "$4.exlb-new"; } && sync "$4.exlb-new" && return
 	rm -f "$4.exlb-new"
 	return 1
@@ -288,7 +340,7 @@ put_sibling() {
 
 # put_file SOURCE MODE UID:GID PATH
 put_file() {
-	put_sibling "$@" && mv -f "$4.exlb-new" "$4" && sync "${4%/*}"
+	put_sibling "$@" && mv -f "$4.exlb-new" "$4" && sync_folder "$4"
 }
 
 # The old bytes stay beside the new ones under a second name, which costs no space: taking them back cannot fail for the
@@ -304,11 +356,13 @@ write_new() {
 
 swap() {
 	[ "$2" != attachment ] || return 0
-	if [ -e "$6.exlb-new" ]; then mv -f "$6.exlb-new" "$6"; elif [ "$3" = absent ]; then rm -f "$6"; fi && sync "${6%/*}"
+	if [ -e "$6.exlb-new" ]; then mv -f "$6.exlb-new" "$6"; elif [ "$3" = absent ]; then rm -f "$6"; fi && sync_folder "$6"
 }
 
 drop_siblings() {
 	rm -f "$6.exlb-new" "$6.exlb-old"
+	if is_for_drop_ins "${6%/*}"; then rmdir "${6%/*}" 2>/dev/null; fi
+	return 0
 }
 
 # put_back, for a file of the generation $target: its bytes, mode and owner, from beside it or from that generation.
@@ -323,7 +377,39 @@ put_back() {
 		mv -f "$6.exlb-old" "$6"
 	else
 		put_file "$generations/$target/files/$1" "$3" "$4" "$6" && rm -f "$6.exlb-old"
-	fi && sync "${6%/*}"
+	fi && sync_folder "$6"
+}
+
+# files_of KIND NUMBER: the files of a kind in a generation; of one that is gone nobody knows.
+files_of() {
+	sed -n "s/^[^ ]* $1 //p" "$generations/$2/manifest" 2>/dev/null | sort
+}
+
+# differs KIND ONE OTHER: two generations do not have the same files of a kind.
+differs() {
+	[ ! -e "$generations/$2/manifest" ] || [ "$(files_of "$1" "$2")" != "$(files_of "$1" "$3")" ]
+}
+
+# system FROM TO: systemd and the kernel take in what is another file in the second generation. Nothing restarts: a unit's
+# new settings count from its next start, and networkd reads a guard when it next reads anything (docs/system.md).
+system() {
+	if differs drop-in "$1" "$2"; then systemctl daemon-reload 2>&1 || return; fi
+	if differs sysctl "$1" "$2"; then each "$generations/$2" set_kernel; fi
+}
+
+# set_kernel, for a file of sysctl.d(5). What the proxy cannot bind without has to be; a queue for log lines that stays
+# short costs log lines at worst, and a container may not have it to set. A setting that goes stays until the next boot:
+# nobody knows who else counts on it by now.
+set_kernel() {
+	[ "$2" = sysctl ] && [ "$3" != absent ] || return 0
+	while IFS=' =' read -r name value; do
+		case $name in '' | '#'*) continue ;; esac
+		complaint=$({ printf '%s\n' "$value" >"$kernel/$(printf '%s' "$name" | tr . /)"; } 2>&1) && continue
+		case $name in
+		net.unix.*) echo "warning: $name = $value: ${complaint##*: }" ;;
+		*) echo "$name = $value: ${complaint##*: }" && return 1 ;;
+		esac
+	done <"$6"
 }
 
 # change_unit UNIT ACTION
@@ -459,6 +545,7 @@ undo() {
 		journal "failed $failed, not restored"
 		exit 1
 	fi
+	system "$number" "$target" || echo 'the old settings of the system are not taken in'
 	back "$proxy_unit" "$1" "$proxy_path" || echo "$proxy_unit does not take the old configuration back"
 	case $1 in none | start) ;; *) if [ -e "$proxy_path" ]; then
 		gate_proxy "$5" "$3" "$4" || echo "$proxy_unit does not serve as before"
@@ -569,7 +656,7 @@ activate() {
 	run_step target each "$staging" check_target || fail
 	run_step validate validate_all || fail
 	run_step ports check_ports || fail
-	run_step snapshot keep_found "$2" || fail
+	run_step snapshot snapshot "$2" || fail
 	previous=$(generation)
 	run_step record record "$number" "$4" || give_up "the new generation cannot be kept: $(no_room)"
 	run_step write each "$generations/$number" write_new || give_up 'the new files cannot be written'
@@ -585,6 +672,7 @@ activate() {
 	# shellcheck disable=SC2086 # two words
 	{
 		run_step swap each "$generations/$number" swap &&
+			run_step system system "$previous" "$number" &&
 			do_units "$3" "$4" "$5" "$6" "$before" &&
 			run_step commit commit
 	} || undo $tried "$5" "$6" "$before"
@@ -626,9 +714,11 @@ recover() {
 	[ -e "$state/intent" ] || finish
 	read -r number previous wanted <"$state/intent"
 	target=$previous
+	other=$number
 	result='interrupted, taken back'
 	if [ "$(generation)" = "$number" ]; then
 		target=$number
+		other=$previous
 		result='interrupted, ended'
 	fi
 	if ! each "$generations/$target" is_known; then
@@ -639,6 +729,7 @@ recover() {
 	point_to "$target" || fail 'the files are back, and the node cannot keep which generation they are'
 	# Whatever its units say, the node stands on one complete generation: a push can mend the rest.
 	failed=
+	run_step system system "$other" "$target" || failed=$step
 	run_step proxy as_before "$proxy_unit" "$proxy_path" gate_proxy '' "$1" "$2" || failed=$step
 	if [ "$target" = "$previous" ] && [ "$wanted" = start ]; then
 		# It stood still, perhaps because the others run what it would not hear: the next push starts it.

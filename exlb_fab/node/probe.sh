@@ -4,6 +4,11 @@
 # For each: "@ QUESTION", its answer with "| " before every line, "= STATUS". At the end: "exlb-probe-end".
 # Sent after session.sh, units.sh, generations.sh and the functions of one proxy (haproxy.sh).
 # shellcheck disable=SC2154 # which set run, state and generations
+
+guards=/etc/systemd/network
+network_folders='/etc/systemd/network /run/systemd/network /usr/local/lib/systemd/network /usr/lib/systemd/network'
+settings=/proc/sys
+
 system() {
 	cat /etc/os-release
 	printf 'HOST=%s\n' "$(uname -n)"
@@ -49,6 +54,57 @@ unit() {
 	if ! systemctl is-active -q "$1.service"; then
 		journalctl -u "$1.service" -n 5 --no-pager -o cat 2>/dev/null | sed 's/^/Journal=/'
 	fi
+}
+
+# unit_files NAME: the limit that every unit gets, and the files that systemd reads of a unit, each after its path. Not by
+# `systemctl cat`, which ends at the first that somebody has taken away.
+unit_files() {
+	systemctl show -p DefaultLimitNOFILE
+	parts=$(systemctl show -p FragmentPath -p DropInPaths "$1.service" | sed 's/^[^=]*=//')
+	[ -n "$parts" ] || return
+	for part in $parts; do
+		if [ -f "$part" ]; then printf '# %s\n' "$part" && cat "$part" && echo; fi
+	done
+}
+
+# network: what manages each interface that has an address for others: "networkd INTERFACE FILE KEEPS" (its .network file,
+# and what KeepConfiguration= says of it without us), "NetworkManager INTERFACE"; and "file PATH FACT" of our guards,
+# those that are there and those that could be.
+network() {
+	interfaces=$(ip -o addr show scope global | awk '{ print $2 }' | sort -u)
+	networks=$(if systemctl is-active -q systemd-networkd.service; then
+		for interface in $interfaces; do
+			named=$(networkctl status -n 0 --no-pager "$interface" 2>/dev/null | sed -n 's/^ *Network File: //p')
+			if [ -f "$named" ]; then echo "networkd $interface $named $(keeps "$named")"; fi
+		done
+	fi)
+	if [ -n "$networks" ]; then printf '%s\n' "$networks"; fi
+	if command -v nmcli >/dev/null && systemctl is-active -q NetworkManager.service; then
+		nmcli -t -f DEVICE,STATE device | sed -n 's/^\([^:]*\):connected$/NetworkManager \1/p'
+	fi
+	{
+		printf '%s\n' "$networks" | sed -n "s#^networkd [^ ]* .*/\([^ ]*\) .*#$guards/\1.d/exlb.conf#p"
+		for guard in "$guards"/*.network.d/exlb.conf; do if [ -e "$guard" ]; then echo "$guard"; fi; done
+	} | sort -u | while read -r guard; do echo "file $guard $(file "$guard")"; done
+}
+
+# keeps FILE: the KeepConfiguration= of a .network file. Of drop-ins the last one by name counts, wherever it is, and one
+# in /etc hides those of its name elsewhere.
+keeps() {
+	{
+		for folder in $network_folders; do
+			for part in "$folder/${1##*/}.d"/*.conf; do
+				if [ -f "$part" ] && [ "${part##*/}" != exlb.conf ]; then echo "${part##*/} $part"; fi
+			done
+		done | sort -s -u -k 1,1 | sed 's/^[^ ]* //'
+	} | { printf '%s\n' "$1"; cat; } | while read -r part; do
+		sed -n 's/^KeepConfiguration=[[:blank:]]*\([[:alnum:]-]*\).*/\1/p' "$part"
+	done | tail -n 1
+}
+
+# kernel NAME: a setting of the kernel, as sysctl names it.
+kernel() {
+	cat "$settings/$(printf '%s' "$1" | tr . /)"
 }
 
 # file PATH: "absent", or "MODE OWNER:GROUP SHA256 CHANGED KIND".
@@ -103,6 +159,9 @@ ask() {
 	packages) shift && packages "$@" ;;
 	programs) shift && programs "$@" ;;
 	unit) unit "$2" ;;
+	unit-files) unit_files "$2" ;;
+	network) network ;;
+	kernel) kernel "$2" ;;
 	proxy-version) proxy_version ;;
 	keepalived-version) keepalived --version ;;
 	addresses) ip -o addr show ;;

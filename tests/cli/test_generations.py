@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from exlb_fab import system
 from tests.cli.conftest import Site
-from tests.fake import KEEPALIVED_PATH, PROXY, Clock, FakeFile
+from tests.fake import KEEPALIVED_PATH, PROXY, Clock, FakeFile, cluster
 
 CHANGE = {"BALANCE": "leastconn"}
 OTHER = {"BALANCE": "roundrobin"}
@@ -52,8 +53,9 @@ def test_first_push_keeps_what_was_there_as_0_and_makes_1(adopted: Site) -> None
     assert kept(adopted) == {"lb1": [0, 1], "lb2": [0, 1], "lb3": [0, 1]}
     assert current(adopted) == [1, 1, 1]
     for node in adopted.fleet:
-        assert node.generations[0].files == {PROXY.path: ORIGINAL, KEEPALIVED_PATH: None}
-        assert node.generations[1].files == node.active.files
+        of_system = dict.fromkeys(system.paths(cluster()), None)
+        assert node.generations[0].files == {PROXY.path: ORIGINAL, KEEPALIVED_PATH: None, **of_system}
+        assert node.generations[1].files == {**node.active.files, **of_system}
 
 
 def test_every_push_makes_the_next_number_the_same_on_all_nodes(green: Site) -> None:

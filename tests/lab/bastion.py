@@ -17,13 +17,26 @@ from tests.ran import Ran
 
 PROXY_PATH = "/etc/haproxy/haproxy.cfg"
 KEEPALIVED_PATH = "/etc/keepalived/keepalived.conf"
-FOLDERS = "/etc/haproxy /etc/keepalived /var/lib/exlb"
-SNAPSHOT = f"rm -rf /root/snapshot && mkdir /root/snapshot && cp -a --parents {FOLDERS} /root/snapshot"
+DROP_INS = (
+    "/etc/systemd/system/haproxy.service.d /etc/systemd/system/keepalived.service.d "
+    "/etc/systemd/network/10-lab.network.d"
+)
+FOLDERS = f"/etc/haproxy /etc/keepalived /var/lib/exlb /etc/sysctl.d {DROP_INS}"
+SNAPSHOT = f"""
+set -e
+rm -rf /root/snapshot
+mkdir -p /root/snapshot {FOLDERS}
+cp -a --parents {FOLDERS} /root/snapshot
+rmdir --ignore-fail-on-non-empty {DROP_INS}
+"""
 RESTORE = f"""
 set -e
 systemctl stop keepalived
+mkdir -p {DROP_INS}
 find {FOLDERS} -mindepth 1 -delete
 cp -a /root/snapshot/. /
+rmdir --ignore-fail-on-non-empty {DROP_INS}
+systemctl daemon-reload
 systemctl reset-failed
 systemctl reload-or-restart haproxy
 systemctl start keepalived

@@ -380,9 +380,9 @@ def small(path: str) -> tuple[str, str]:
         ),
         pytest.param(
             "/var/lib/exlb",
-            20,
+            24,
             "the new generation cannot be kept: is /var/lib/exlb full?",
-            id="/var/lib/exlb but for 20 KiB",
+            id="/var/lib/exlb but for 24 KiB",
             marks=slow,
         ),
         pytest.param(

@@ -18,7 +18,7 @@ from exlb_fab.facts import Facts, FileFact, Reply, Socket, Survey, Unit, node_ur
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import ProxyState, Server
 from exlb_fab.rendering import Target, Templates, render
-from tests.fake import PROXYING, cluster, converged, holding
+from tests.fake import PROXYING, cluster, converged, fact, holding
 
 THREE = cluster()
 KUBE = THREE.apiserver_listener
@@ -235,8 +235,9 @@ def test_bound_to_some_addresses_the_proxy_has_to_listen_on_each_and_others_may_
 
 
 def test_files_that_differ_or_are_missing_are_named() -> None:
-    proxy, keepalived = DESIRED[LB2].files
-    files = {proxy.path: FileFact("absent"), keepalived.path: FileFact("regular file", 0o644, "0:0", "00")}
+    proxy, keepalived, *others = DESIRED[LB2].files
+    files = {file.path: fact(file) for file in others} | {file.path: FileFact("absent") for file in DESIRED[LB2].absent}
+    files |= {proxy.path: FileFact("absent"), keepalived.path: FileFact("regular file", 0o644, "0:0", "00")}
     found = verdict("node.files", LB2, view(files=files))
     assert (found.status, found.text) == ("fail", f"{proxy.path} is missing, {keepalived.path} differs")
     assert found.hint is not None

@@ -350,8 +350,9 @@ def test_files_are_rendered_for_the_programs_the_interface_and_the_place_of_a_no
 def test_paths_of_everything_that_may_be_rendered_are_asked_for() -> None:
     of = cluster(vrrp=replace(VRRP, track=("port", "apiserver")))
     asked = [each.removeprefix("file ") for each in configuration_questions(of) if each.startswith("file ")]
-    assert asked == [file.path for file in render(of, of.nodes[0], Templates(), Target()).files]
-    assert len(asked) == 4
+    found = render(of, of.nodes[0], Templates(), Target())
+    assert sorted(asked) == sorted(file.path for file in (*found.files, *found.absent))
+    assert len(asked) == 7
 
 
 def test_urls_have_an_ipv6_address_in_brackets_and_lead_to_what_the_proxy_binds() -> None:

@@ -17,12 +17,12 @@ from exlb_fab.facts import Address, Facts, FileFact, Generations, KeptFile, Sock
 from exlb_fab.planning import Desired, NodeContradictionError, NodePlan, Plan, PlanError, UnitChange
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import ProxyState, Server
-from exlb_fab.rendering import File, Target, Templates, render
-from tests.fake import PROXYING, STATS, VRRP, cluster, converged, fact, holding
+from exlb_fab.rendering import File, Templates, render
+from tests.fake import PROXYING, STATS, TARGET, VRRP, cluster, converged, fact, holding
 
 THREE = cluster()
 TEMPLATES = Templates()
-FILES = {node: render(THREE, node, TEMPLATES, Target()).files for node in THREE.nodes}
+FILES = {node: render(THREE, node, TEMPLATES, TARGET).files for node in THREE.nodes}
 DESIRED = {node: Desired(files) for node, files in FILES.items()}
 KEEPALIVED_TEXTS = {node: next(file.text for file in FILES[node] if file.kind == "keepalived") for node in THREE.nodes}
 RUNNING = Unit("loaded", "active", "running", "enabled")
@@ -269,7 +269,7 @@ def test_restart_of_no_node_has_no_wave() -> None:
 
 def refused(found: Survey, *, of: Cluster = THREE, chosen: Sequence[int] = (1, 2, 3)) -> str:
     desired = {
-        node: Desired(render(of, node, TEMPLATES, Target()).files) for node in of.nodes if node.index + 1 in chosen
+        node: Desired(render(of, node, TEMPLATES, TARGET).files) for node in of.nodes if node.index + 1 in chosen
     }
     with pytest.raises(PlanError) as caught:
         planning.plan(of, desired, found)
@@ -359,7 +359,7 @@ def test_bound_to_the_vips_alone_the_proxy_may_share_its_port_with_others_of_the
     taken = survey(other(2, sockets=(Socket("198.51.100.12", 8443, "kube-apiserver"),)))
     for bind, free in BINDS_AND_FREE:
         of = replace(THREE, proxying=replace(PROXYING, bind=bind))
-        desired = {node: Desired(render(of, node, TEMPLATES, Target()).files) for node in of.nodes}
+        desired = {node: Desired(render(of, node, TEMPLATES, TARGET).files) for node in of.nodes}
         if free:
             assert not planning.plan(of, desired, taken).empty
         else:
@@ -540,7 +540,7 @@ def test_extra_vip_outside_of_the_networks_of_its_interface_is_refused_by_its_ow
 
 
 SCRIPTED = replace(THREE, vrrp=replace(VRRP, track=("port",)))
-SCRIPTED_FILES = {node: render(SCRIPTED, node, TEMPLATES, Target()).files for node in SCRIPTED.nodes}
+SCRIPTED_FILES = {node: render(SCRIPTED, node, TEMPLATES, TARGET).files for node in SCRIPTED.nodes}
 SCRIPT = next(file for file in SCRIPTED_FILES[SCRIPTED.nodes[0]] if file.kind == "attachment")
 
 

@@ -27,17 +27,21 @@ from exlb_fab.proxies import PROXIES
 
 PROXY = PROXIES["haproxy"]
 OWN_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-APPLY = ("session.sh", "generations.sh", "haproxy.sh", "apply.sh")
-PROBE = ("session.sh", "generations.sh", "haproxy.sh", "probe.sh")
+APPLY = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "apply.sh")
+PROBE = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "probe.sh")
 LOCK = ("session.sh", "lock.sh")
 LAUNCH = ("session.sh", "launch.sh")
 TOKEN = "0123456789abcdef"
+NETWORK_FOLDERS = (
+    "network_folders='/etc/systemd/network /run/systemd/network "
+    "/usr/local/lib/systemd/network /usr/lib/systemd/network'"
+)
 LIMIT_SECONDS = 1
 URL = "https://198.51.100.11:8443/readyz"
 
 HARMLESS = """
-    awk cat chmod chown cp cut date dd flock grep head id ln mkdir mv printf readlink rm sed setsid sh sha256sum sort
-    stat tail timeout touch tr true uname wc xargs
+    awk cat chmod chown cp cut date dd flock grep head id ln mkdir mv printf readlink rm rmdir sed setsid sh sha256sum
+    sort stat tail timeout touch tr true uname wc xargs
 """.split()  # noqa: SIM905 - a list of programs as one types it
 
 # Every call is a line of $ROOT/log. $ROOT/fail/NAME makes the call NAME fail with its text. $HOOK is run before every
@@ -80,6 +84,11 @@ FAKES: Mapping[str, str] = {
             Environment | EnvironmentFiles | ExecStart)
                 if [ -e "$ROOT/unit/$unit.$property" ]; then echo "$property=$(cat "$ROOT/unit/$unit.$property")"; fi
                 exit ;;
+            DropInPaths)
+                if [ ! -e "$ROOT/unit/$unit.service" ]; then printf 'FragmentPath=\nDropInPaths=\n'; exit; fi
+                echo "FragmentPath=$ROOT/unit/$unit.service"
+                echo "DropInPaths=$(cat "$ROOT/unit/$unit.parts" 2>/dev/null)"; exit ;;
+            DefaultLimitNOFILE) echo "$property=524288"; exit ;;
             MainPID)
                 pid=0; if [ -e "$ROOT/pid-$unit" ]; then read -r pid <"$ROOT/pid-$unit"; fi
                 if ! kill -0 "$pid" 2>/dev/null || [ "$pid" = 0 ]; then pid=0; fi
@@ -97,6 +106,7 @@ FAKES: Mapping[str, str] = {
         is-enabled) if [ -e "$ROOT/enabled-$unit" ]; then echo enabled; else echo disabled && exit 1; fi; exit ;;
         enable) fails "systemctl-$verb-$unit"; : >"$ROOT/enabled-$unit"; exit ;;
         disable) rm -f "$ROOT/enabled-$unit"; exit ;;
+        daemon-reload) fails systemctl-daemon-reload; exit ;;
         reset-failed) exit ;;
         stop) rm -f "$ROOT/running-$unit"; exit ;;
         start | restart | reload) ;;
@@ -166,6 +176,13 @@ FAKES: Mapping[str, str] = {
     """,
     "ss": 'for filter; do :; done; cat "$ROOT/sockets/${filter##*:}" 2>/dev/null',
     "restorecon": "fails restorecon",
+    # $ROOT/unit/networks has "INTERFACE FILE" per line.
+    "networkctl": """
+        for interface; do :; done
+        echo "● 2: $interface"
+        sed -n "s/^$interface /                Network File: /p" "$ROOT/unit/networks" 2>/dev/null
+    """,
+    "nmcli": 'cat "$ROOT/unit/devices" 2>/dev/null',
     "systemd-detect-virt": "echo none; exit 1",
     "ip": """
         echo '2: eth0    inet 198.51.100.11/24 scope global eth0'
@@ -282,12 +299,23 @@ class Machine:
         self.state = root / "var/lib/exlb"
         self.proxy = root / "etc/haproxy/haproxy.cfg"
         self.keepalived = root / "etc/keepalived/keepalived.conf"
+        self.drop_in = root / "etc/systemd/system/keepalived.service.d/exlb.conf"
+        self.sysctl = root / "etc/sysctl.d/60-exlb.conf"
+        self.places: tuple[Path, ...] = (self.proxy, self.keepalived)
         self._lock: IO[str] | None = None
         if not root.exists() or not (root / "etc").exists():
             self._install()
 
     def _install(self) -> None:
-        for folder in ("fail", "run/exlb", "locks", "etc/haproxy", "etc/keepalived", "var/lib"):
+        folders = ("fail", "run/exlb", "locks", "etc/haproxy", "etc/keepalived", "var/lib")
+        for folder in (
+            *folders,
+            "etc/systemd/system",
+            "etc/systemd/network",
+            "etc/sysctl.d",
+            "sys/net/ipv4",
+            "sys/net/unix",
+        ):
             (self.root / folder).mkdir(parents=True)
         for folder in ("unit", "state", "admin", "backend", "answers", "sockets", "proc"):
             (self.root / folder).mkdir()
@@ -348,6 +376,10 @@ class Machine:
             "/usr/lib/sysimage/rpm/": f"{self.root}/locks/",
             "/proc/self/mountinfo": f"{self.root}/mountinfo",
             "processes=/proc": f"processes={self.root}/proc",
+            "kernel=/proc/sys": f"kernel={self.root}/sys",
+            "settings=/proc/sys": f"settings={self.root}/sys",
+            "guards=/etc/systemd/network": f"guards={self.root}/etc/systemd/network",
+            NETWORK_FOLDERS: f"network_folders='{self.root}/etc/systemd/network {self.root}/run/systemd/network'",
         }
         if "apply.sh" in names:
             paths["/proc/uptime"] = f"{self.root}/uptime"
@@ -356,8 +388,14 @@ class Machine:
         expected = {
             "session.sh": {OWN_PATH, "/run/exlb"},
             "generations.sh": {"/var/lib/exlb"},
-            "apply.sh": {"/etc/keepalived/keepalived.conf", "/proc/self/mountinfo", "processes=/proc", "/proc/uptime"},
-            "probe.sh": {"/etc/os-release"},
+            "apply.sh": {
+                "/etc/keepalived/keepalived.conf",
+                "/proc/self/mountinfo",
+                "processes=/proc",
+                "/proc/uptime",
+                "kernel=/proc/sys",
+            },
+            "probe.sh": {"/etc/os-release", "settings=/proc/sys", "guards=/etc/systemd/network", NETWORK_FOLDERS},
             "check-apiserver.sh": {OWN_PATH},
             "install.sh": {OWN_PATH, "/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
             "haproxy.sh": {PROXY.path, PROXY.admin_socket, PROXY.memory},
@@ -481,7 +519,7 @@ class Machine:
 
     @property
     def active(self) -> dict[Path, Found]:
-        return {path: found(path) for path in (self.proxy, self.keepalived)}
+        return {path: found(path) for path in self.places}
 
     def is_on(self, number: int) -> bool:
         """Tell whether the active files are those of a generation, with mode and owner."""

@@ -31,7 +31,7 @@ from tests.unit.node.machine import (
 
 GATE = (str(LIMIT_SECONDS), URL)
 STEPS = [
-    *("target", "validate", "ports", "snapshot", "record", "write", "remember", "compare", "swap"),
+    *("target", "validate", "ports", "snapshot", "record", "write", "remember", "compare", "swap", "system"),
     *("reload-proxy", "gate-proxy", "reload-keepalived", "gate-keepalived", "commit"),
 ]
 
@@ -1004,6 +1004,185 @@ def test_script_goes_with_the_last_generation_that_names_it(machine: Machine) ->
     assert 1 not in machine.kept
     assert 3 in machine.kept
     assert not gone.exists()
+
+
+# drop-ins, kernel settings, and other files of the system
+
+DROP_IN = "[Service]\nRestart=on-failure\n"
+SYSCTL = "# Written by exlb\nnet.ipv4.ip_nonlocal_bind = 1\nnet.unix.max_dgram_qlen = 512\n"
+
+
+@pytest.fixture
+def host(pushed: Machine) -> Machine:
+    """A node after a first push, with a kernel; its generation 1 names no file of the system."""
+    pushed.places += (pushed.drop_in, pushed.sysctl)
+    pushed.put("sys/net/ipv4/ip_nonlocal_bind", "0\n")
+    pushed.put("sys/net/unix/max_dgram_qlen", "10\n")
+    return pushed
+
+
+def system_frames(machine: Machine, drop_in: str = DROP_IN, sysctl: str = SYSCTL) -> str:
+    """Return both files as stage reads them; "" is one that is not to be there."""
+    wanted = (("drop-in", machine.drop_in, drop_in), ("sysctl", machine.sysctl, sysctl))
+    return "".join(machine.file(kind, text, path) if text else f"absent {kind} {path}\n" for kind, path, text in wanted)
+
+
+def kernel(machine: Machine) -> list[str]:
+    names = ("ipv4/ip_nonlocal_bind", "unix/max_dgram_qlen")
+    return [(machine.root / "sys/net" / name).read_text() for name in names]
+
+
+def test_files_of_the_system_are_taken_in_before_any_unit_changes(host: Machine) -> None:
+    ran = host.push(proxy_file("bb"), more=system_frames(host))
+    assert ran.done
+    assert ran.steps == STEPS
+    assert found(host.drop_in) == Found(DROP_IN, 0o644, host.group)
+    assert stat.S_IMODE(host.drop_in.parent.stat().st_mode) == 0o755
+    assert kernel(host) == ["1\n", "512\n"]
+    assert host.unit_calls == ["daemon-reload", "reload haproxy.service", "reload keepalived.service"]
+
+
+def test_files_of_the_system_that_are_the_same_are_not_taken_in_again(host: Machine) -> None:
+    assert host.push(more=system_frames(host)).done
+    host.put("sys/net/ipv4/ip_nonlocal_bind", "0\n")
+    assert host.push(proxy_file("bb"), more=system_frames(host)).done
+    assert "daemon-reload" not in host.unit_calls
+    assert kernel(host) == ["0\n", "512\n"]
+
+
+def test_each_kind_of_file_is_taken_in_for_itself(host: Machine) -> None:
+    assert host.push(more=system_frames(host)).done
+    assert host.push(more=system_frames(host, sysctl="")).done
+    assert "daemon-reload" not in host.unit_calls
+    assert not host.sysctl.exists()
+    assert host.sysctl.parent.is_dir()
+    assert kernel(host) == ["1\n", "512\n"]  # what a file has set stays until the next boot
+    assert host.push(more=system_frames(host, drop_in="", sysctl="")).done
+    assert "daemon-reload" in host.unit_calls
+    assert not host.drop_in.parent.exists()
+    assert host.drop_in.parent.parent.is_dir()
+
+
+def test_folder_with_drop_ins_of_others_stays(host: Machine) -> None:
+    assert host.push(more=system_frames(host)).done
+    other = host.drop_in.with_name("local.conf")
+    other.write_text("[Unit]\n")
+    assert host.push(more=system_frames(host, drop_in="")).done
+    assert not host.drop_in.exists()
+    assert other.exists()
+
+
+def test_folder_that_is_not_there_is_no_fault_where_no_file_is_wanted_in_it(host: Machine) -> None:
+    (host.root / "etc/sysctl.d").rmdir()
+    assert host.push(more=system_frames(host, drop_in="", sysctl="")).done
+    assert host.stage(more=system_frames(host)).failed == "target"
+    assert not host.drop_in.parent.exists()
+
+
+@pytest.mark.parametrize(("number", "left"), [(1, False), (0, False), (2, True)])
+def test_rollback_brings_the_system_back_even_to_a_generation_from_before_its_files(
+    host: Machine, number: int, *, left: bool
+) -> None:
+    assert host.push(more=system_frames(host)).done
+    assert host.push(proxy_file("cc"), more=system_frames(host, "[Unit]\n", SYSCTL)).done
+    assert host.rollback(number).done
+    assert host.current == number
+    assert host.is_on(number)
+    assert found(host.drop_in).text == (DROP_IN if left else None)
+    assert host.sysctl.exists() == left
+    assert host.drop_in.parent.exists() == left
+    assert host.rollback(3).done
+    assert found(host.drop_in).text == "[Unit]\n"
+
+
+def test_file_that_somebody_else_had_in_that_place_comes_back_with_the_generations_of_before(host: Machine) -> None:
+    host.drop_in.parent.mkdir()
+    host.write(host.drop_in, "# theirs\n", 0o640)
+    assert host.push(more=system_frames(host)).done
+    assert [host.generation(number)[host.drop_in].text for number in (0, 1, 2)] == ["# theirs\n"] * 2 + [DROP_IN]
+    assert host.rollback(0).done
+    assert found(host.drop_in) == Found("# theirs\n", 0o640, os.getgid())
+
+
+def test_kernel_setting_that_the_proxy_cannot_bind_without_takes_the_change_back(host: Machine) -> None:
+    before = host.active
+    (host.root / "sys/net/ipv4/ip_nonlocal_bind").unlink()
+    (host.root / "sys/net/ipv4").rmdir()
+    ran = host.push(proxy_file("bb"), more=system_frames(host))
+    assert ran.failed == "system"
+    assert "net.ipv4.ip_nonlocal_bind = 1: " in ran.said
+    assert host.active == before
+    assert host.current == 1
+    assert host.unit_calls == ["daemon-reload", "daemon-reload"]  # no unit was touched
+    assert host.leftovers == []
+    assert not host.drop_in.parent.exists()
+
+
+def test_queue_that_cannot_be_made_longer_is_worth_a_warning(host: Machine) -> None:
+    (host.root / "sys/net/unix/max_dgram_qlen").unlink()
+    (host.root / "sys/net/unix").rmdir()
+    ran = host.push(proxy_file("bb"), more=system_frames(host))
+    assert ran.done
+    warning = next(line for line in ran.lines if line.startswith("warning: "))
+    assert warning.startswith("warning: net.unix.max_dgram_qlen = 512: ")
+    assert kernel_value(host) == "1\n"
+
+
+def kernel_value(machine: Machine) -> str:
+    return (machine.root / "sys/net/ipv4/ip_nonlocal_bind").read_text()
+
+
+def test_systemd_that_does_not_take_the_drop_in_gets_the_old_one_back(host: Machine) -> None:
+    before = host.active
+    host.put("fail/systemctl-daemon-reload", "Failed to reload daemon: Connection timed out\n")
+    ran = host.push(proxy_file("bb"), more=system_frames(host))
+    assert ran.failed == "system"
+    assert "Failed to reload daemon: Connection timed out" in ran.said
+    assert "the old settings of the system are not taken in" in ran.said
+    assert host.active == before
+    assert host.is_on(1)
+
+
+def test_failure_of_a_unit_takes_the_drop_in_back_as_well(host: Machine) -> None:
+    ran = host.push(proxy_file("bb", "UNSTARTABLE"), more=system_frames(host))
+    assert ran.failed == "reload-proxy"
+    assert not host.drop_in.parent.exists()
+    assert not host.sysctl.exists()
+    assert host.unit_calls.count("daemon-reload") == 2
+    assert host.leftovers == []
+
+
+def test_recovery_takes_in_what_it_puts_back(host: Machine) -> None:
+    assert host.push(more=system_frames(host)).done
+    (host.state / "intent").write_text("0002 0001 reload\n")
+    (host.state / "current").unlink()
+    (host.state / "current").symlink_to("generations/0001")
+    host.put("log")
+    ran = host.recover()
+    assert ran.done
+    assert ran.steps[:3] == ["restore", "system", "proxy"]
+    assert "daemon-reload" in host.unit_calls
+    assert not host.drop_in.parent.exists()
+    assert host.is_on(1)
+
+
+def test_recovery_onwards_sets_what_the_new_file_says(host: Machine) -> None:
+    assert host.push(more=system_frames(host)).done
+    (host.state / "intent").write_text("0002 0001 reload\n")
+    host.put("sys/net/ipv4/ip_nonlocal_bind", "0\n")
+    assert host.recover().done
+    assert kernel_value(host) == "1\n"
+    assert found(host.drop_in).text == DROP_IN
+
+
+def test_recovery_that_cannot_take_the_system_in_goes_on_and_says_so(host: Machine) -> None:
+    assert host.push(more=system_frames(host)).done
+    (host.state / "intent").write_text("0002 0001 reload\n")
+    host.put("fail/systemctl-daemon-reload", "Failed to reload daemon\n")
+    ran = host.recover()
+    assert ran.failed == "system"
+    assert ran.steps == ["restore", "system", "proxy", "keepalived"]
+    assert not (host.state / "intent").exists()
 
 
 # back to a generation that is kept

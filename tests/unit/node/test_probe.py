@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from exlb_fab import facts
+from exlb_fab.system import Link, Settings, UnitSettings
 from tests.fake import cluster
 from tests.unit.node.machine import NEW, OLD, PROBE, PROXY, TOKEN, Machine, proxy_file
 
@@ -17,11 +19,11 @@ def probed(machine: Machine, *questions: str) -> dict[str, facts.Answer]:
 
 
 def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
-    questions = [
-        *facts.configuration_questions(cluster()),
-        "ping 198.51.100.100",
-        "request https://198.51.100.100:8443/",
-    ]
+    plain = cluster()
+    syslog = replace(plain, proxying=replace(plain.proxying, log="syslog"))
+    questions = [*facts.configuration_questions(syslog), "ping 198.51.100.100", "request https://198.51.100.100:8443/"]
+    machine.put("unit/haproxy.service", "[Service]\nRestart=always\n")
+    machine.put("sys/net/unix/max_dgram_qlen", "512\n")
     machine.put("sockets/-Hltnp", 'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=36,fd=3))\n')
     machine.put("answers/198.51.100.100:8443", "curl: (7) Failed to connect\n000 0\n")
     done = machine.run(PROBE, stdin="".join(f"{question}\n" for question in questions))
@@ -38,6 +40,9 @@ def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
     assert {unit.running for unit in found.units.values()} == {True}
     assert found.pings == {"198.51.100.100": False}
     assert found.replies["https://198.51.100.100:8443/"].error == "Failed to connect"
+    assert found.settings == Settings(
+        units={"haproxy": UnitSettings(restart="always", file_limit=524288)}, dgram_qlen=512
+    )
     assert found.proxy_state is not None
     assert (found.proxy_state.digest, len(found.proxy_state.servers)) == (None, 1)
 
@@ -87,6 +92,91 @@ def test_probe_carries_content_that_looks_like_its_own_marks(machine: Machine) -
     answers = probed(machine, question, "addresses")
     assert list(answers) == [question, "addresses"]
     assert answers[question].text + "\n" == text
+
+
+def test_probe_shows_every_file_of_a_unit_that_is_still_there(machine: Machine) -> None:
+    machine.put("unit/haproxy.service", "[Service]\nRestart=always")
+    gone, last = machine.root / "gone.conf", machine.put("last.conf", "[Service]\nLimitNOFILE=4096\n")
+    machine.put("unit/haproxy.parts", f"{gone} {last}\n")
+    answer = probed(machine, "unit-files haproxy")["unit-files haproxy"]
+    assert answer.status == 0
+    assert facts.parse_unit_files("haproxy", answer.text) == UnitSettings(restart="always", file_limit=4096)
+    assert f"# {last}" in answer.text.splitlines()
+
+
+def test_probe_says_that_there_is_no_such_unit(machine: Machine) -> None:
+    assert probed(machine, "unit-files haproxy")["unit-files haproxy"].status == 1
+
+
+# what manages the network
+
+NETWORK = "[Match]\nName=eth0\n\n[Network]\nAddress=198.51.100.11/24\n"
+
+
+def network(machine: Machine) -> tuple[tuple[Link, ...], dict[str, facts.FileFact]]:
+    return facts.parse_network(probed(machine, "network")["network"].text)
+
+
+def put_network(machine: Machine, folder: str = "etc", text: str = NETWORK) -> Path:
+    """Let networkd manage eth0 by a file in etc or run."""
+    (machine.root / folder / "systemd/network").mkdir(parents=True, exist_ok=True)
+    path = machine.put(f"{folder}/systemd/network/10-eth0.network", text)
+    machine.put("running-systemd-networkd")
+    machine.put("unit/networks", f"eth0 {path}\n")
+    return path
+
+
+def put_part(machine: Machine, name: str, keeps: str, folder: str = "etc") -> Path:
+    """Put a drop-in beside that file."""
+    path = machine.root / folder / "systemd/network/10-eth0.network.d" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"[Network]\nKeepConfiguration={keeps}\n")
+    return path
+
+
+def test_probe_finds_the_file_by_which_networkd_manages_an_interface(machine: Machine) -> None:
+    path = put_network(machine)
+    guard = f"{machine.root}/etc/systemd/network/10-eth0.network.d/exlb.conf"
+    assert network(machine) == ((Link("eth0", "networkd", str(path), ""),), {guard: facts.FileFact("absent")})
+
+
+def test_probe_shows_the_guard_that_is_there_and_does_not_count_it(machine: Machine) -> None:
+    put_network(machine, "run")  # as netplan does
+    guard = put_part(machine, "exlb.conf", "static")
+    (link,), files = network(machine)
+    assert (link.file, link.keeps) == (f"{machine.root}/run/systemd/network/10-eth0.network", "")
+    assert files[str(guard)].sha256 == hashlib.sha256(guard.read_bytes()).hexdigest()
+
+
+def test_probe_shows_a_guard_of_an_interface_that_is_managed_no_more(machine: Machine) -> None:
+    guard = put_part(machine, "exlb.conf", "static")
+    links, files = network(machine)
+    assert links == ()
+    assert list(files) == [str(guard)]
+
+
+def test_last_word_on_what_networkd_keeps_counts_wherever_it_stands(machine: Machine) -> None:
+    put_network(machine, text=f"{NETWORK}KeepConfiguration=dhcp\n")
+    assert network(machine)[0][0].keeps == "dhcp"
+    put_part(machine, "50-b.conf", "no", "run")
+    assert network(machine)[0][0].keeps == "no"
+    put_part(machine, "40-a.conf", "yes")
+    assert network(machine)[0][0].keeps == "no"
+    put_part(machine, "50-b.conf", "static")  # hides the one of its name in /run
+    assert network(machine)[0][0].keeps == "static"
+
+
+def test_interface_that_nothing_manages_is_left_out(machine: Machine) -> None:
+    machine.put("running-systemd-networkd")
+    machine.put("unit/networks", "eth0 n/a\n")
+    assert network(machine) == ((), {})
+
+
+def test_probe_tells_what_network_manager_has_connected(machine: Machine) -> None:
+    machine.put("unit/devices", "eth0:connected\nlo:connected (externally)\neth1:unmanaged\n")
+    assert network(machine)[0] == ()
+    machine.put("running-NetworkManager")
+    assert network(machine)[0] == (Link("eth0", "NetworkManager"),)
 
 
 # generations, and who holds the node

@@ -333,7 +333,7 @@ def test_whole_push_runs_through_the_launch(sessions: Sessions) -> None:
     machine = sessions.machine
     machine.take()
     assert machine.stage().done
-    program = machine.program("session.sh", "generations.sh", "haproxy.sh", "apply.sh")
+    program = machine.program(*APPLY)
     words = ("activate", "0001", "0000", "reload", "reload", "3", "https://198.51.100.11:8443/")
     said = sessions.launch(program, *words).rest()
     assert said[-2:] == ["exlb-apply: done", "exlb-ended 0"]
