@@ -41,11 +41,9 @@ class Before:
         return frozenset(unit for unit, (_, active) in (self.units or {}).items() if active != "active")
 
     @property
-    def settling(self) -> tuple[tuple[str, str], ...]:
-        """Return what brings the units to how they were: (action, unit)."""
-        stop = [("stop", unit) for unit in sorted(self.idle)]
-        states = (self.units or {}).items()
-        return (*stop, *(("disable", unit) for unit, (enabled, _) in sorted(states) if enabled not in ENABLED))
+    def disabled(self) -> frozenset[str]:
+        """Return the units that did not start at boot."""
+        return frozenset(unit for unit, (enabled, _) in (self.units or {}).items() if enabled not in ENABLED)
 
     def without(self, unit: str) -> Before:
         """Return the same with a unit that must not run any more, however it was found."""
@@ -114,25 +112,33 @@ def plan(
     made = planning.compared(cluster, desired, survey)
     back = {each.node: each for each in made.nodes}
     nodes = tuple(
-        replace(
+        _ended(
             back.get(node) or NodePlan(node, (), nothing(proxy.unit), nothing(KEEPALIVED_UNIT)),
-            removal=_removal(node, each, survey.facts[node], proxy, purge=purge) if each.touched else None,
+            each,
+            survey.facts[node],
+            proxy,
+            purge=purge,
         )
         for node, each in befores.items()
     )
     touched = {node: each for node, each in befores.items() if each.touched}
     if not touched:
         return replace(made, nodes=nodes)
-    notices = (*_farewell(touched, survey), *made.notices, *_of_packages(nodes, touched, purge=purge))
+    notices = (*_farewell(cluster, touched, survey), *made.notices, *_of_packages(nodes, touched, purge=purge))
     return replace(made, nodes=nodes, notices=notices, asks=True)
 
 
-def _removal(node: Node, was: Before, found: Facts, proxy: Proxy, *, purge: bool) -> Removal:
+def _ended(made: NodePlan, was: Before, found: Facts, proxy: Proxy, *, purge: bool) -> NodePlan:
+    """Return the plan of a node with what ends exlb there; a unit that has to stop does so with its files."""
+    if not was.touched:
+        return made
     packages = _packages(was, found, proxy) if purge else ()
     platform = found.system.platform if found.system else None
     if packages and platform is None:
-        raise PlanError(f"{node}: no package manager that exlb knows", hint="leave --purge out")
-    return Removal(platform.manager if packages and platform else "", was.settling, packages)
+        raise PlanError(f"{made.node}: no package manager that exlb knows", hint="leave --purge out")
+    stops = () if made.changes else sorted(unit for unit in was.idle if found.units[unit].running)
+    units = (*(("stop", unit) for unit in stops), *(("disable", unit) for unit in sorted(was.disabled)))
+    return replace(made, removal=Removal(platform.manager if packages and platform else "", units, packages))
 
 
 def _packages(was: Before, found: Facts, proxy: Proxy) -> tuple[str, ...]:
@@ -144,13 +150,16 @@ def _packages(was: Before, found: Facts, proxy: Proxy) -> tuple[str, ...]:
     return tuple(name for name in guessed if name in found.packages)
 
 
-def _farewell(befores: Mapping[Node, Before], survey: Survey) -> tuple[str, ...]:
-    """Say what cannot be undone."""
-    said = f"exlb leaves {_names(befores)}: the generations and the journal go too, and nothing can be rolled back"
+def _farewell(cluster: Cluster, befores: Mapping[Node, Before], survey: Survey) -> tuple[str, ...]:
+    """Say what cannot be undone, and what is left undone."""
+    said = [f"exlb leaves {_names(befores)}: the generations and the journal go too, and nothing can be rolled back"]
     edited = [node for node in befores if survey.facts[node].generations.edited]
     if edited:
-        return (said, f"files were edited by hand on {_names(edited)}: that goes as well")
-    return (said,)
+        said.append(f"files were edited by hand on {_names(edited)}: that goes as well")
+    if survey.errors:
+        each = "each keeps" if len(survey.errors) > 1 else "it keeps"
+        said.append(f"{_names(survey.errors)} cannot be asked: {each} what it has, and may hold {cluster.vip}")
+    return tuple(said)
 
 
 def _of_packages(nodes: Collection[NodePlan], befores: Mapping[Node, Before], *, purge: bool) -> tuple[str, ...]:
