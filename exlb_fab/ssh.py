@@ -94,6 +94,7 @@ class SshConnector:
         self._options = options
         self._emit = emit
         self._config = fabric.Config()
+        self._config_lock = threading.Lock()
         self._gateways: dict[str, fabric.Connection] = {}
         self._gateway_lock = threading.Lock()
         self._passphrase: str | None = None
@@ -123,14 +124,16 @@ class SshConnector:
         }
         if self._settings.key:
             kwargs["key_filename"] = [str(self._settings.key)]
-        return fabric.Connection(
-            host,
-            gateway=False,
-            config=self._config,
-            connect_timeout=max(1, round(self._options.connect_seconds)),
-            connect_kwargs=kwargs,
-            **words,
-        )
+        # Making a connection empties the configuration and fills it again: another thread would find it without keys.
+        with self._config_lock:
+            return fabric.Connection(
+                host,
+                gateway=False,
+                config=self._config,
+                connect_timeout=max(1, round(self._options.connect_seconds)),
+                connect_kwargs=kwargs,
+                **words,
+            )
 
     def _gateway(self, connection: fabric.Connection) -> fabric.Connection | str | bool:
         """Return the way to a node: SSH_GATEWAY, else the ssh configuration's ProxyJump or ProxyCommand, else none."""
