@@ -529,7 +529,7 @@ prune() {
 require_session() {
 	owns "$1" || fail 'this session has lost its lock on the node'
 	if is_changing; then fail 'another change runs on the node'; fi
-	if [ -e "$leaving" ]; then fail 'exlb was being removed from this node: run that again to end it'; fi
+	if [ -e "$leaving" ]; then fail 'exlb was being removed from this node: exlb uninstall (or decommission) has to end that first'; fi
 }
 
 # allow WORD...: what need not be validated: "unvalidated", or "idle-KIND" of a file that no unit is to run on.
