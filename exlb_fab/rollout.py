@@ -209,6 +209,7 @@ class _RollOut:
 
         From here no node goes back: one on which it fails is ended by the next run.
         """
+        # The place to close what exlb has opened in the firewalls: the record of it goes with all else.
         self._all([each for each in self._plan.nodes if each.removal], self._remove_one, "nothing of exlb is left")
 
     def retreat(self, wave: Sequence[NodePlan]) -> None:

@@ -95,7 +95,6 @@ echo 'step units'
 settle_units || fail 'a unit does not stop'
 echo 'step files'
 remove_files || fail 'the files of exlb cannot be removed'
-# What exlb has opened in the firewall is closed here: its record goes with the state.
 echo 'step packages'
 if [ $# -gt 0 ]; then purge "$@" || fail 'the packages cannot be removed'; fi
 echo 'step state'
