@@ -84,6 +84,16 @@ class SshOptions:
     ask: Callable[[str], str] | None = None
 
 
+class _Connection(fabric.Connection):  # type: ignore[misc] # Fabric ships no types
+    """A connection that leaves the Config alone, which all threads share.
+
+    What is no attribute of its class a Connection writes into its Config, and that builds itself anew for it: other
+    threads then do not find `user` or `connect_kwargs` there for a moment. Source: invoke/config.py, DataProxy.
+    """
+
+    inline_ssh_env: bool | None = None
+
+
 class SshConnector:
     """Opens connections to nodes; what they share (configuration, gateways, a key's passphrase) is made once."""
 
@@ -94,7 +104,6 @@ class SshConnector:
         self._options = options
         self._emit = emit
         self._config = fabric.Config()
-        self._config_lock = threading.Lock()
         self._gateways: dict[str, fabric.Connection] = {}
         self._gateway_lock = threading.Lock()
         self._passphrase: str | None = None
@@ -124,16 +133,14 @@ class SshConnector:
         }
         if self._settings.key:
             kwargs["key_filename"] = [str(self._settings.key)]
-        # Making a connection empties the configuration and fills it again: another thread would find it without keys.
-        with self._config_lock:
-            return fabric.Connection(
-                host,
-                gateway=False,
-                config=self._config,
-                connect_timeout=max(1, round(self._options.connect_seconds)),
-                connect_kwargs=kwargs,
-                **words,
-            )
+        return _Connection(
+            host,
+            gateway=False,
+            config=self._config,
+            connect_timeout=max(1, round(self._options.connect_seconds)),
+            connect_kwargs=kwargs,
+            **words,
+        )
 
     def _gateway(self, connection: fabric.Connection) -> fabric.Connection | str | bool:
         """Return the way to a node: SSH_GATEWAY, else the ssh configuration's ProxyJump or ProxyCommand, else none."""

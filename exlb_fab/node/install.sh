@@ -68,7 +68,11 @@ apt-get)
 	wait_for_locks
 	apt-get "$@" </dev/null 2>&1 || exit 1
 	;;
-dnf | yum) "$manager" -y "$verb" "$@" </dev/null 2>&1 || exit 1 ;;
+dnf | yum)
+	# What the manager remembers of the repositories may be two days old. (yum has no --refresh.)
+	if [ "$verb" = upgrade ]; then "$manager" -q clean expire-cache </dev/null 2>&1; fi
+	"$manager" -y "$verb" "$@" </dev/null 2>&1 || exit 1
+	;;
 esac
 if [ "$manager" != none ]; then record_new || fail_to_record; fi
 

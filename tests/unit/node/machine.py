@@ -210,6 +210,7 @@ FAKES: Mapping[str, str] = {
     """,
     "dnf": """
         fails dnf
+        if [ "$2" != install ]; then exit; fi
         shift 2
         for name; do echo "$name"; done >>"$ROOT/packages"
     """,
