@@ -15,11 +15,13 @@ from tests.lab.bastion import KEEPALIVED_PATH, PROXY_PATH, Bastion
 WHAT_IS_THERE = r"""
 set -e
 cd /etc
-find . -type f ! -name 'passwd*' ! -name 'group*' ! -name '*shadow*' ! -path './iproute2/*' | LC_ALL=C sort | while read -r path; do
+users='-name passwd* -o -name group* -o -name *shadow*'
+set -f
+find . -type f ! \( $users \) ! -path './iproute2/*' | LC_ALL=C sort | while read -r path; do
     echo "$path $(stat -c '%a %u:%g' "$path") $(sha256sum <"$path")"
 done
 find . -type l -printf '%p -> %l\n' | LC_ALL=C sort
-find . -type d ! -path './iproute2/*' | LC_ALL=C sort
+find . -type d ! -path './iproute2*' | LC_ALL=C sort
 dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n' | LC_ALL=C sort
 if command -v rpm >/dev/null; then rpm -qa | LC_ALL=C sort; fi
 systemctl list-unit-files --no-legend --no-pager | grep -v '^session-'

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.unit.node.machine import UNINSTALL, Machine
+from tests.unit.node.machine import LOCK, TOKEN, UNINSTALL, Machine
 
 STEPS = ["step check", "step units", "step files", "step packages", "step state"]
 
@@ -148,3 +148,28 @@ def test_state_that_is_gone_in_part_goes_whole(back: Machine, gone: str) -> None
     (back.state / gone).rename(back.root / "elsewhere")
     assert uninstalled(back) == STEPS
     assert not back.state.exists()
+
+
+def hold(machine: Machine) -> subprocess.Popen[str]:
+    """Hold the node as a session does, until its stdin is closed."""
+    words = [*machine.shell, "-c", machine.program(*LOCK), "exlb", TOKEN, "eva", "bastion", "uninstall"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, env=machine.environment, text=True)
+
+
+def test_session_takes_its_own_directory_along(back: Machine) -> None:
+    back.release()
+    with hold(back) as session:
+        assert session.stdout
+        assert session.stdout.readline() == "exlb-lock: held\n"
+        uninstalled(back)
+        session.communicate(timeout=30)
+    assert not (back.root / "run/exlb").exists()
+
+
+def test_session_after_one_that_was_killed_there_keeps_it(back: Machine) -> None:
+    back.put("run/exlb/gone")
+    back.release()
+    with hold(back) as session:
+        session.communicate(timeout=30)
+    assert (back.root / "run/exlb/lock").exists()
