@@ -32,12 +32,19 @@ class NodeContradictionError(EnvironmentFileError):
 class Desired:
     """What a node should have: all files of a generation, and the paths at which it has none.
 
-    `number` is that of a generation which the node keeps, None where the files are brought to it.
+    `number` is that of a generation which the node keeps, None where the files are brought to it. `idle` are units that
+    are not to run on them.
     """
 
     files: tuple[File, ...]
     absent: tuple[File, ...] = ()
     number: int | None = None
+    idle: frozenset[str] = frozenset()
+
+    @property
+    def unread(self) -> frozenset[Kind]:
+        """Return the kinds of files that no unit will read: of what was found they may be wrong."""
+        return frozenset(file.kind for file in self.files if file.unit in self.idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +74,29 @@ class Upgrade:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """What ends exlb on a node: `units` are (`stop` or `disable`, unit), `packages` go with their configuration.
+
+    `manager` is the node's, "" where no package goes.
+    """
+
+    manager: str
+    units: tuple[tuple[str, str], ...]
+    packages: tuple[str, ...]
+
+    def __str__(self) -> str:
+        units = [f"{action} {unit}" for action, unit in self.units]
+        packages = [f"purge {len(self.packages)} package{'s' * (len(self.packages) > 1)}"] if self.packages else []
+        return ", ".join((*units, *packages, "remove what exlb kept"))
+
+
+@dataclass(frozen=True, slots=True)
 class NodePlan:
     """What takes one node from what it has to what it should have.
 
     `serving` tells whether it serves clients now, and has to afterwards.
     `number` is the generation that this makes active, `previous` the one to go back to, which keeps what is active
-    now. Both are None where no file changes.
+    now. Both are None where no file changes. `removal` comes after all else, on all nodes.
     """
 
     node: Node
@@ -84,10 +108,11 @@ class NodePlan:
     number: int | None = None
     previous: int | None = None
     upgrade: Upgrade | None = None
+    removal: Removal | None = None
 
     @property
     def empty(self) -> bool:
-        return not (self.changes or self.upgrade) and all(unit.action == "none" for unit in self.units)
+        return not (self.changes or self.upgrade or self.removal) and all(unit.action == "none" for unit in self.units)
 
     def summary(self) -> str:
         """Return the plan in one line for people."""
@@ -99,7 +124,8 @@ class NodePlan:
         units = [f"{unit.action} {unit.unit} ({unit.why})" for unit in self.units if unit.action != "none"]
         upgrade = [f"upgrade {', '.join(self.upgrade.packages)}"] if self.upgrade else []
         back = [f"back to generation {self.desired.number}"] if self.desired.number is not None else []
-        return ", ".join((*back, *files, *units, *upgrade))
+        removal = [str(self.removal)] if self.removal else []
+        return ", ".join((*back, *files, *units, *upgrade, *removal))
 
     @property
     def units(self) -> tuple[UnitChange, UnitChange]:
@@ -138,7 +164,7 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        return not self.waves
+        return all(each.empty for each in self.nodes)
 
 
 def plan(cluster: Cluster, desired: Mapping[Node, Desired], survey: Survey, *, unvalidated: bool = False) -> Plan:
@@ -147,13 +173,20 @@ def plan(cluster: Cluster, desired: Mapping[Node, Desired], survey: Survey, *, u
     `unvalidated` lets a keepalived pass that cannot validate. Raises NodeContradictionError or PlanError, with every
     reason, before anything is changed.
     """
-    proxy = PROXIES[cluster.proxy]
     chosen = {node: survey.facts[node] for node in desired}
     refuse_contradictions(cluster, chosen)
-    _refuse_unfit(cluster, proxy, chosen, unvalidated=unvalidated)
+    _refuse_unfit(cluster, PROXIES[cluster.proxy], chosen, unvalidated=unvalidated)
+    return compared(cluster, desired, survey)
+
+
+def compared(cluster: Cluster, desired: Mapping[Node, Desired], survey: Survey) -> Plan:
+    """Compare in the same way, and ask nothing of the nodes: what was there before exlb may have been as it liked."""
+    proxy = PROXIES[cluster.proxy]
     listener = cluster.apiserver_listener
     nodes = tuple(
-        _node_plan(node, desired[node], chosen[node], proxy, listener) for node in cluster.nodes if node in desired
+        _node_plan(node, desired[node], survey.facts[node], proxy, listener)
+        for node in cluster.nodes
+        if node in desired
     )
     nodes = _numbered(nodes, survey)
     notices = _closing(nodes, survey, proxy)
@@ -170,7 +203,8 @@ def _closing(nodes: Sequence[NodePlan], survey: Survey, proxy: Proxy) -> tuple[s
                 for socket in survey.facts[each.node].sockets
                 if socket.process == proxy.process and not socket.local
             }
-            for port in listens - proxy.ports(file.text):
+            ends = proxy.unit in each.desired.idle
+            for port in listens - (frozenset() if ends else proxy.ports(file.text)):
                 closing.setdefault(port, []).append(str(each.node))
     return tuple(
         f"nobody will listen on port {port} of {', '.join(names)} any more: clients that connect to it are refused"
@@ -291,13 +325,23 @@ def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, listene
         if not facts.files[file.path].absent
     ]
     by_kind = {file.kind: file for file in (*desired.files, *desired.absent)}
+
+    def unless_idle(change: UnitChange) -> UnitChange:
+        if change.unit not in desired.idle:
+            return change
+        if not changes or not facts.units[change.unit].running:
+            return nothing(change.unit)
+        return UnitChange(change.unit, "stop", "it did not run before exlb" if change.action != "stop" else change.why)
+
     return NodePlan(
         node,
         tuple(changes),
-        _proxy_change(by_kind["proxy"], changes, facts, proxy),
-        _unit_change(by_kind["keepalived"], changes, facts),
+        unless_idle(_proxy_change(by_kind["proxy"], changes, facts, proxy)),
+        unless_idle(_unit_change(by_kind["keepalived"], changes, facts)),
         # What was there before exlb may have served nobody, or not on this port.
-        _serving(facts, listener) and listener.port in proxy.ports(by_kind["proxy"].text),
+        _serving(facts, listener)
+        and proxy.unit not in desired.idle
+        and listener.port in proxy.ports(by_kind["proxy"].text),
         desired,
     )
 

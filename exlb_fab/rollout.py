@@ -78,6 +78,8 @@ def carry_out(cluster: Cluster, plan: Plan, fleet: Fleet, lock: Lock, task: Task
             if not roll.apply(wave) or not roll.gate(wave):
                 roll.retreat(wave)
                 break
+        else:
+            roll.remove()
     roll.resume()
     roll.discard(each for each in changing if not roll.changed(each.node))
     return tuple(roll.result(each) for each in plan.nodes)
@@ -202,6 +204,14 @@ class _RollOut:
             self._fleet.emit(Event("failure", said, where.name if where else None))
         return False
 
+    def remove(self) -> None:
+        """End exlb on the nodes whose plan says so, all at once: what serves there by now is not exlb's.
+
+        From here no node goes back: one on which it fails is ended by the next run.
+        """
+        # The place to close what exlb has opened in the firewalls: the record of it goes with all else.
+        self._all([each for each in self._plan.nodes if each.removal], self._remove_one, "nothing of exlb is left")
+
     def retreat(self, wave: Sequence[NodePlan]) -> None:
         """After a failure, take back what did not restore itself: the wave, or with `rollback-all` every node."""
         changed = [each for each in self._plan.nodes if each.node in self._active]
@@ -282,7 +292,8 @@ class _RollOut:
     def _stage_one(self, plan: NodePlan, remote: Remote) -> None:
         if plan.desired.number is not None:
             kept = _name(plan.desired.number)
-            self._direct(plan.node, remote, ("prepare", self._lock.token, kept, *self._unvalidated), "")
+            unread = sorted(f"idle-{kind}" for kind in plan.desired.unread)
+            self._direct(plan.node, remote, ("prepare", self._lock.token, kept, *self._unvalidated, *unread), "")
             return
         self._direct(plan.node, remote, ("stage", self._lock.token, *self._unvalidated), self._framed(plan))
 
@@ -341,8 +352,26 @@ class _RollOut:
             words = masked(last_lines(done.stdout), self._proxy)
             raise RemoteError(f"{node}: {upgrade.manager} failed:\n{words}")
 
+    def _remove_one(self, plan: NodePlan, remote: Remote) -> NodeResult:
+        assert plan.removal
+        node, removal = plan.node, plan.removal
+        self._fleet.emit(Event("step", str(removal), node.name))
+        began = time.monotonic()
+        units = ",".join("=".join(each) for each in removal.units)
+        args = (removal.manager or "none", str(APPLY_SECONDS), units, *removal.packages)
+        program = programs.uninstall(self._proxy.program)
+        done = launch(remote, program, self._lock, args, limit_seconds=UPGRADE_SECONDS)
+        if done.status != 0:
+            words = masked(last_lines(done.stdout), self._proxy)
+            raise RemoteError(f"{node}: exlb is not removed:\n{words}", hint="the same command again ends it")
+        self._warn(node, done)
+        before = self.results[node].seconds if node in self.results else 0.0
+        return NodeResult(node, "changed", plan.summary(), before + time.monotonic() - began)
+
     def _launched(self, node: Node, remote: Remote, args: Sequence[str]) -> None:
-        done = _launch(node, remote, self._proxy, self._lock, args)
+        self._warn(node, _launch(node, remote, self._proxy, self._lock, args))
+
+    def _warn(self, node: Node, done: Completed) -> None:
         for line in done.stdout.splitlines():
             if line.startswith("warning: "):
                 self._fleet.emit(Event("warning", line.removeprefix("warning: "), node.name))

@@ -18,8 +18,8 @@ from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
+from exlb_fab import departure, vrrp
 from exlb_fab import node as programs
-from exlb_fab import vrrp
 from exlb_fab.cluster import (
     LOOPBACK,
     Backend,
@@ -49,6 +49,7 @@ VIP = IPv4Address("198.51.100.100")
 PROBE = programs.probe(PROXY.program)
 APPLY = programs.apply(PROXY.program)
 INSTALL = programs.install()
+UNINSTALL = programs.uninstall(PROXY.program)
 LOCK = programs.lock()
 LAUNCH = programs.launch()
 KEPT = 10
@@ -230,11 +231,15 @@ class FakeFile:
 
 @dataclass
 class FakeGeneration:
-    """All files of a node at one time, None where there was none: the proxy's first, as in a manifest."""
+    """All files of a node at one time, None where there was none: the proxy's first, as in a manifest.
+
+    `units` are those of a node on which exlb has found them: a line each.
+    """
 
     files: dict[str, FakeFile | None]
     meta: dict[str, str] = field(default_factory=dict)
     was_active: bool = False
+    units: str = ""
 
     @property
     def attachments(self) -> dict[str, FakeFile | None]:
@@ -248,7 +253,8 @@ class FakeNode:
 
     `killed` names actions that end half way, with the new files in place and nobody to take them back. `change` is one
     that somebody else has started: calling it ends it, and returns what it printed. `answers` replaces the answer to a
-    question of the probe: a status and a text. `newest` are the versions that an upgrade brings.
+    question of the probe: a status and a text. `newest` are the versions that an upgrade brings. `record` is what
+    install.sh has recorded, `leaving` tells that uninstall.sh has begun.
     """
 
     node: Node
@@ -269,6 +275,8 @@ class FakeNode:
     wanted: str = "none"
     change: Callable[[], str] | None = None
     lock: dict[str, str] | None = None
+    record: str | None = None
+    leaving: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
@@ -308,7 +316,7 @@ class FakeNode:
     def state(self) -> object:
         """Return all that a command could have changed, to be compared."""
         units = {name: (unit.active, unit.file_state, unit.loaded) for name, unit in self.units.items()}
-        kept = (copy.deepcopy(self.generations), self.current, self.intent)
+        kept = (copy.deepcopy(self.generations), self.current, self.intent, self.record, self.leaving)
         return (frozenset(self.programs), units, copy.deepcopy(self.files), self.running, self.staged, self.lock, kept)
 
     @property
@@ -338,14 +346,14 @@ class FakeNode:
 
     def act(self, unit: str, action: str) -> None:
         """Do what systemctl does, and what the units do then."""
-        assert action in ("none", "reload", "start", "restart", "stop", "retire", "recall"), action
+        assert action in ("none", "reload", "start", "restart", "stop", "disable", "retire", "recall"), action
         found, path = self.units[unit], {"haproxy": PROXY.path, "keepalived": KEEPALIVED_PATH}[unit]
         assert action != "reload" or found.active == "active", f"{self.name}: reload of {unit}, which does not run"
-        if action in ("retire", "recall"):
-            found.file_state = "disabled" if action == "retire" else "enabled"
+        if action in ("disable", "retire", "recall"):
+            found.file_state = "enabled" if action == "recall" else "disabled"
         if action in ("stop", "retire"):
             found.active, found.loaded = "inactive", ""
-        elif action != "none":
+        elif action not in ("none", "disable"):
             assert path in self.files, f"{self.name}: {action} {unit} without {path}"
             found.active, found.loaded = "active", self.files[path].text
         if unit == "haproxy" and action != "none":
@@ -414,7 +422,7 @@ class FakeFleet:
     def become(self, other: FakeFleet) -> None:
         """Take on the state of another fleet of the same nodes."""
         for fake in self:
-            for each in ("programs", "units", "files", "running", "generations", "current"):
+            for each in ("programs", "units", "files", "running", "generations", "current", "record"):
                 setattr(fake, each, copy.deepcopy(getattr(other[fake.name], each)))
 
     def note(self, name: str, call: str) -> None:
@@ -504,6 +512,11 @@ class FakeRemote:
                 return 0, self._addresses()
             case ["listeners"]:
                 return 0, self._sockets()
+            case ["file", departure.STATE]:
+                kept = fake.generations or fake.record is not None or fake.leaving
+                return 0, "700 0:0 - - directory" if kept else "absent"
+            case ["file", departure.MARK]:
+                return 0, "600 0:0 - - regular empty file" if fake.leaving else "absent"
             case ["file", path]:
                 return 0, self._file(path)
             case ["generation"]:
@@ -512,6 +525,10 @@ class FakeRemote:
                 return 0, self._history()
             case ["lock"]:
                 return 0, "".join(f"{name}={value}\n" for name, value in (fake.lock or {}).items()) or "free"
+            case ["read", departure.RECORD]:
+                return (1, "cat: No such file") if fake.record is None else (0, fake.record)
+            case ["read", departure.FOUND_UNITS]:
+                return (0, fake.generations[0].units) if 0 in fake.generations else (1, "cat: No such file")
             case ["read", path] if path.startswith(KEPT_FILES):
                 number, place = path.removeprefix(KEPT_FILES).split("/files/")
                 file = list(fake.generations[int(number)].files.values())[int(place) - 1]
@@ -610,7 +627,7 @@ class FakeRemote:
             return Completed(1, f"{LOST}\n", "")
         if fake.change:
             return Completed(1, "another change runs on the node\n", "")
-        done = {APPLY: self._apply, INSTALL: self._install}[payload](words)
+        done = {APPLY: self._apply, INSTALL: self._install, UNINSTALL: self._uninstall}[payload](words)
         ended = "" if words[0] in fake.killed else f"exlb-ended {done.status}\n"
         return Completed(0, done.stdout + ended, done.stderr)
 
@@ -630,7 +647,8 @@ class FakeRemote:
             case ("stage", [] | ["unvalidated"]):
                 fake.staged = _unframed(data)
                 fake.put(fake.staged.attachments)
-            case ("prepare", [number] | [number, "unvalidated"]):
+            case ("prepare", [number, *words]):
+                assert set(words) <= {"unvalidated", "idle-proxy", "idle-keepalived"}
                 fake.staged = copy.deepcopy(fake.generations[int(number)])
                 fake.put(fake.staged.attachments)
             case ("discard", []):
@@ -668,7 +686,8 @@ class FakeRemote:
             assert found not in fake.generations, f"{fake.name}: {found} is another generation"
             meta = {**staged.meta, "what": "found on the node"}
             files = {path: copy.copy(fake.files.get(path)) for path in staged.files if _kind(path) != "attachment"}
-            fake.generations[found] = FakeGeneration(files, meta=meta, was_active=True)
+            units = "".join(f"{name} {unit.file_state} {unit.active}\n" for name, unit in fake.units.items())
+            fake.generations[found] = FakeGeneration(files, meta=meta, was_active=True, units=units)
             fake.current = found
         assert fake.current is not None
         fake.staged = None
@@ -721,14 +740,43 @@ class FakeRemote:
                     fake.versions[package] = fake.newest[package]
                     fake.act(package, "restart")
             return Completed(0, "0 upgraded\n", "")
+        names = [name for name in units.split(",") if name]
+        lines = [
+            f"unit {name} {fake.units[name].file_state or 'not-found'} {fake.units[name].active}" for name in names
+        ]
+        fake.record = (fake.record or "") + "".join(
+            f"{line}\n" for line in (*lines, *(f"package {p}" for p in packages))
+        )
         for package in packages:
             fake.programs.add(PACKAGES[package])
             if package in fake.units:
                 fake.units[package].load = "loaded"
-        for unit in filter(None, units.split(",")):
+        for unit in names:
             assert fake.units[unit].load == "loaded"
             fake.units[unit].file_state = "enabled"
         return Completed(0, "Setting up\n", "")
+
+    def _uninstall(self, args: list[str]) -> Completed:
+        fake, (manager, limit, units, *packages) = self._fake, args
+        self._note(" ".join(("uninstall", manager, units, *packages)))
+        assert int(limit) > 0
+        assert manager == ("apt-get" if packages else "none")
+        if fake.current is not None and not fake.leaving:
+            assert fake.active.files == fake.generations[0].files, f"{fake.name}: exlb's files are active"
+        fake.leaving = True
+        for each in filter(None, units.split(",")):
+            action, unit = each.split("=")
+            fake.act(unit, action)
+        if "uninstall" in fake.failing:
+            return Completed(1, fake.failing["uninstall"] + "\n", "")
+        for package in packages:
+            fake.programs.discard(PACKAGES[package])
+            if package in fake.units:
+                assert fake.units[package].active != "active"
+                fake.units[package] = FakeUnit()
+        fake.generations, fake.current, fake.pruned = {}, None, None
+        fake.record, fake.leaving = None, False
+        return Completed(0, "step state\n", "")
 
 
 class FakeChannel:

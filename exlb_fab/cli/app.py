@@ -13,6 +13,7 @@ from exlb_fab.cli.common import Changing, Common, run, with_common
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
+from exlb_fab.commands.decommission import DecommissionOptions, decommission
 from exlb_fab.commands.deploy import DeployOptions, deploy
 from exlb_fab.commands.diff import DiffOptions, diff
 from exlb_fab.commands.execute import ExecOptions, execute
@@ -25,6 +26,7 @@ from exlb_fab.commands.render import RenderOptions, RenderReport, render
 from exlb_fab.commands.render import target as render_target
 from exlb_fab.commands.restart import RestartOptions, restart
 from exlb_fab.commands.rollback import RollbackOptions, rollback
+from exlb_fab.commands.uninstall import UninstallOptions, uninstall
 from exlb_fab.commands.verify import VerifyOptions, verify
 from exlb_fab.environment import example
 from exlb_fab.fleet import Fleet
@@ -51,6 +53,7 @@ Unvalidated = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the differences; touch nothing.")]
 
+Purge = Annotated[bool, typer.Option("--purge", help="Remove the packages that exlb installed, too.")]
 TemplateDir = Annotated[
     Path | None,
     typer.Option(
@@ -210,6 +213,39 @@ def recover_command(ctx: typer.Context, common: Common, changing: Changing) -> N
     """
     options = ChangeOptions(**changing.options(common))
     run(ctx, common, lambda cluster, fleet: recover(cluster, options, fleet))
+
+
+@app.command("uninstall", rich_help_panel=CHANGE)
+@with_common
+def uninstall_command(
+    ctx: typer.Context, common: Common, changing: Changing, purge: Purge = False, dry_run: DryRun = False
+) -> None:
+    """End the entrance: put back what was there before exlb, and leave nothing of exlb on the nodes.
+
+    Example: exlb uninstall --purge --dry-run
+    """
+    options = UninstallOptions(**changing.options(common), purge=purge, dry_run=dry_run)
+    run(ctx, common, lambda cluster, fleet: uninstall(cluster, options, fleet))
+
+
+@app.command("decommission", rich_help_panel=CHANGE)
+@with_common
+def decommission_command(
+    ctx: typer.Context,
+    common: Common,
+    changing: Changing,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Its address, or a name that resolves to it.")],
+    purge: Purge = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Clean a node that is out of NODE_IPS, after the push that has told the others.
+
+    Example: exlb decommission 198.51.100.13 --purge
+    """
+    if common.globs:
+        raise typer.BadParameter("the node is the argument", param_hint="--nodes")
+    options = DecommissionOptions(**changing.options(common), purge=purge, dry_run=dry_run, node=node)
+    run(ctx, common, lambda cluster, fleet: decommission(cluster, options, fleet))
 
 
 @app.command("history", rich_help_panel=LOOK)

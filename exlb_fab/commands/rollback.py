@@ -53,19 +53,7 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         to = _before(histories, survey) if options.to is None else _existing(histories, options.to)
         target[:] = [max(to.values(), default=0)]
         chosen = {node: _newest(node, kept, to[node], survey.facts[node]) for node, kept in histories.items()}
-        asked = {
-            node: [question for file in kept.files for question in _questions(kept, file)]
-            for node, kept in chosen.items()
-        }
-        texts = _asked(fleet.survey(nodes, proxy, lambda node: asked[node]))
-        # Of another configuration are other paths than the survey knows of.
-        known = {
-            node: replace(found, files={**found.files, **texts[node].files})
-            for node, found in survey.facts.items()
-            if node in texts
-        }
-        survey = replace(survey, facts={**survey.facts, **known})
-        desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
+        desired, survey = fetched(cluster, fleet, chosen, survey)
         plan = planning.plan(cluster, desired, survey, unvalidated=options.unvalidated)
         return differences.announced(plan, survey)
 
@@ -78,6 +66,27 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         notices=changed.plan.notices,
         nodes=changed.rows,
     )
+
+
+def fetched(
+    cluster: Cluster, fleet: Fleet, chosen: Mapping[Node, Kept], survey: Survey
+) -> tuple[dict[Node, Desired], Survey]:
+    """Return kept generations as what the nodes should have, and the survey with what is at the places of their files.
+
+    Raises the error of a node that is lost meanwhile.
+    """
+    asked = {
+        node: [question for file in kept.files for question in _questions(kept, file)] for node, kept in chosen.items()
+    }
+    texts = _asked(fleet.survey(chosen, PROXIES[cluster.proxy], lambda node: asked[node]))
+    # Of another configuration are other paths than the survey knows of.
+    known = {
+        node: replace(found, files={**found.files, **texts[node].files})
+        for node, found in survey.facts.items()
+        if node in texts
+    }
+    desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
+    return desired, replace(survey, facts={**survey.facts, **known})
 
 
 def _asked(survey: Survey) -> Mapping[Node, Facts]:

@@ -25,7 +25,12 @@ def apply(proxy: str) -> str:
 
 def install() -> str:
     """Return the program that installs packages."""
-    return program("install.sh")
+    return program("generations.sh", "packages.sh", "install.sh")
+
+
+def uninstall(proxy: str) -> str:
+    """Return the program that leaves nothing of exlb on a node."""
+    return program("session.sh", "units.sh", "generations.sh", proxy, "packages.sh", "uninstall.sh")
 
 
 def lock() -> str:

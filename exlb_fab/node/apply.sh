@@ -3,7 +3,9 @@
 #
 #   stage TOKEN [unvalidated]             read a generation from stdin, and validate it where it cannot harm; with
 #                                         "unvalidated" without keepalived's own verdict, which an old one cannot give
-#   prepare TOKEN NUMBER [unvalidated]    the same from a generation that the node keeps
+#   prepare TOKEN NUMBER [unvalidated] [idle-KIND]...
+#                                         the same from a generation that the node keeps; a file of a KIND that no unit is
+#                                         to run on is not validated
 #   activate NUMBER FOUND PROXY KEEPALIVED LIMIT URL
 #                                         make what is staged the generation NUMBER and the active one. FOUND is the
 #                                         number for what exlb did not write, if the active files are such. PROXY and
@@ -19,7 +21,7 @@
 # Prints "step NAME" as it goes; ends with "exlb-apply: done" or "exlb-apply: failed STEP", after which nothing is half
 # done, or with neither: then recover has work to do.
 # Sent after session.sh, units.sh, generations.sh and the functions of one proxy, which set:
-# shellcheck disable=SC2154 # run, state, generations, staging, proxy_unit, proxy_path
+# shellcheck disable=SC2154 # run, state, generations, staging, leaving, proxy_unit, proxy_path
 
 # Whoever started this may be gone: the change is ended all the same, and nobody listening is no failure.
 trap '' HUP INT PIPE
@@ -158,7 +160,7 @@ check_instance() {
 }
 
 validate() {
-	[ "$3" != absent ] || return 0
+	if [ "$3" = absent ] || [ -e "$staging/idle-$2" ]; then return 0; fi
 	case $2 in
 	proxy) said=$(proxy_validate "$staging/files/$1" 2>&1) ;;
 	keepalived) said=$({ [ -e "$staging/units" ] || check_instance "$staging/files/$1"; } &&
@@ -617,11 +619,13 @@ prune() {
 require_session() {
 	owns "$1" || fail 'this session has lost its lock on the node'
 	if is_changing; then fail 'another change runs on the node'; fi
+	if [ -e "$leaving" ]; then fail 'exlb was being removed from this node: exlb uninstall (or decommission) has to end that first'; fi
 }
 
-allow_unvalidated() {
-	rm -f "$staging/unvalidated"
-	if [ "$1" = unvalidated ]; then touch "$staging/unvalidated" || fail; fi
+# allow WORD...: what need not be validated: "unvalidated", or "idle-KIND" of a file that no unit is to run on.
+allow() {
+	rm -f "$staging/unvalidated" "$staging"/idle-*
+	for word; do touch "$staging/$word" || fail; done
 }
 
 # stage: what arrives late, after a partition that has cost the session its lock, must not get among what another one has
@@ -634,7 +638,8 @@ stage() {
 	cat >"$arrived" || fail "the files did not arrive whole: is $run full?"
 	require_session "$1"
 	run_step receive receive <"$arrived" || fail "the files did not arrive whole: $(no_room)"
-	allow_unvalidated "${2-}"
+	shift
+	allow "$@"
 	run_step target each "$staging" check_target || fail
 	run_step validate validate_all || fail
 	finish
@@ -643,7 +648,8 @@ stage() {
 prepare() {
 	require_session "$1"
 	run_step receive copy_generation "$2" || fail
-	allow_unvalidated "${3-}"
+	shift 2
+	allow "$@"
 	run_step target each "$staging" check_target || fail
 	run_step validate validate_all || fail
 	finish

@@ -10,11 +10,14 @@
 #   intent                      "NUMBER PREVIOUS KEEPALIVED" while a change is under way: complete once `current` is NUMBER
 #   pruned                      the newest number that is no longer kept
 #   journal                     one line per change
+#   installed                   what exlb has brought: packages.sh
+#   leaving                     a mark: exlb is being removed, and what is beside it may be gone already
 # shellcheck disable=SC2034,SC2329 # the program that follows uses these
 
 state=/var/lib/exlb
 generations=$state/generations
 staging=$state/staging
+leaving=$state/leaving
 
 # generation: the number of the active one, nothing if there is none.
 generation() {

@@ -25,7 +25,10 @@ if ! { printf 'token=%s\nwho=%s\nfrom=%s\nwhat=%s\nsince=%s\n' "$1" "$2" "$3" "$
 	rm -f "$run/holder.new"
 	refuse "$run/holder cannot be written: is $run full?"
 fi
+rm -f "$run/gone"
 echo 'exlb-lock: held'
 # The reader must not inherit the lock: it outlives this shell where that is killed.
 while timeout "$limit" sh -c 'IFS= read -r _' 9>&-; do :; done
 rm -f "$run/holder"
+# uninstall.sh says that nothing of exlb is to be left. Who waits for this lock finds that it cannot write here any more.
+if [ -e "$run/gone" ]; then rm -rf "$run"; fi

@@ -24,6 +24,7 @@ from exlb_fab.commands.recover import RecoverReport
 from exlb_fab.commands.render import RenderReport
 from exlb_fab.commands.restart import RestartReport
 from exlb_fab.commands.rollback import RollbackReport
+from exlb_fab.commands.uninstall import UninstallReport
 from exlb_fab.commands.verify import VerdictRow, VerifyReport
 from exlb_fab.report.progress import colored_diff
 
@@ -100,6 +101,17 @@ def _rollback(report: RollbackReport) -> RenderableType:
 def _recover(report: RecoverReport) -> RenderableType:
     sentence = _sentence(report.nodes, "there was nothing to recover", "recovered")
     return Group(_nodes_table("Recover", report.nodes), sentence)
+
+
+@answer.register
+def _uninstall(report: UninstallReport) -> RenderableType:
+    table = _nodes_table("Uninstall", report.nodes)
+    nothing = "nothing to do: exlb is not on these nodes"
+    if report.dry_run:
+        pending = any(row.result == "pending" for row in report.nodes)
+        words = "dry run: nothing was touched" if pending else nothing
+        return Group(*_diffs(report.diffs), table, Text(words, "bold"))
+    return Group(table, _sentence(report.nodes, nothing, "nothing of exlb is left on these nodes"))
 
 
 @answer.register

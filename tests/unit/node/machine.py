@@ -31,6 +31,8 @@ APPLY = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "apply.sh")
 PROBE = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "probe.sh")
 LOCK = ("session.sh", "lock.sh")
 LAUNCH = ("session.sh", "launch.sh")
+INSTALL = ("generations.sh", "packages.sh", "install.sh")
+UNINSTALL = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "packages.sh", "uninstall.sh")
 TOKEN = "0123456789abcdef"
 NETWORK_FOLDERS = (
     "network_folders='/etc/systemd/network /run/systemd/network "
@@ -40,7 +42,8 @@ LIMIT_SECONDS = 1
 URL = "https://198.51.100.11:8443/readyz"
 
 HARMLESS = """
-    awk cat chmod chown cp cut date dd flock grep head id ln mkdir mv printf readlink rm rmdir sed setsid sh sha256sum
+    awk cat chmod chown comm cp cut date dd flock grep head id ln mkdir mv printf readlink rm rmdir sed setsid sh
+    sha256sum
     sort stat tail timeout touch tr true uname wc xargs
 """.split()  # noqa: SIM905 - a list of programs as one types it
 
@@ -108,7 +111,8 @@ FAKES: Mapping[str, str] = {
         disable) rm -f "$ROOT/enabled-$unit"; exit ;;
         daemon-reload) fails systemctl-daemon-reload; exit ;;
         reset-failed) exit ;;
-        stop) rm -f "$ROOT/running-$unit"; exit ;;
+        cat) [ ! -e "$ROOT/unit/$unit.gone" ]; exit ;;
+        stop) fails "systemctl-$verb-$unit"; rm -f "$ROOT/running-$unit"; exit ;;
         start | restart | reload) ;;
         *) echo "unknown verb $verb"; exit 64 ;;
         esac
@@ -189,21 +193,54 @@ FAKES: Mapping[str, str] = {
         cat "$ROOT/addresses" 2>/dev/null || exit 0
     """,
     "ping": "echo '1 packets transmitted, 0 received'; exit 1",
+    # The package databases: a name per line of $ROOT/packages. $ROOT/needed/NAME says that something else needs it.
     "dpkg-query": """
         shift 2
+        if [ $# -eq 1 ]; then sed 's/^/installed /' "$ROOT/packages"; echo 'config-files vim'; exit; fi
         for name; do if [ "$name" = haproxy ]; then echo 'installed haproxy 2.6.12-1'; fi; done
         echo 'config-files keepalived 2.2.7'
         exit 1
     """,
     "rpm": """
+        case $1 in
+        -qa) cat "$ROOT/packages"; exit ;;
+        -e)
+            shift; test=; if [ "$1" = --test ]; then test=yes; shift; fi
+            for name; do if [ -e "$ROOT/needed/$name" ]; then echo "$name is needed by other"; exit 1; fi; done
+            if [ "$test" ]; then exit; fi
+            fails rpm-e
+            for name; do sed -i "/^$name\\$/d" "$ROOT/packages"; done
+            exit ;;
+        esac
         if [ "$2" = --quiet ]; then [ "$3" = haproxy ]; exit; fi
         echo 'haproxy 2.4.22-3.el9'
     """,
+    "dpkg": """
+        act=yes; if [ "$1" = --no-act ]; then act=; shift; fi
+        if [ "$act" ]; then fails dpkg 2; fi
+        status=0
+        shift
+        for name; do
+            if [ -e "$ROOT/needed/$name" ]; then echo "others depend on $name"; status=1; continue; fi
+            [ -z "$act" ] || sed -i "/^$name\\$/d" "$ROOT/packages"
+        done
+        exit $status
+    """,
+    # Whatever is installed brings libdep with it.
     "apt-get": """
         for verb; do case $verb in update | install) break ;; esac; done
         fails "apt-get-$verb" 100
+        if [ "$verb" = update ]; then exit; fi
+        while [ "$1" != install ]; do shift; done
+        shift
+        for name in "$@" libdep; do echo "$name"; done >>"$ROOT/packages"
     """,
-    "dnf": "fails dnf; echo installed",
+    "dnf": """
+        fails dnf
+        if [ "$2" != install ]; then exit; fi
+        shift 2
+        for name; do echo "$name"; done >>"$ROOT/packages"
+    """,
 }  # fmt: skip
 
 OLD = "global\n    daemon\nlisten kube\n    server a 198.51.100.1:6443 check\n"
@@ -317,11 +354,13 @@ class Machine:
             "sys/net/unix",
         ):
             (self.root / folder).mkdir(parents=True)
-        for folder in ("unit", "state", "admin", "backend", "answers", "sockets", "proc"):
+        for folder in ("unit", "state", "admin", "backend", "answers", "sockets", "proc", "needed"):
             (self.root / folder).mkdir()
         self.put("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n')
         self.put("mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
         self.put("uptime", "100\n")
+        self.put("packages", "coreutils\n")
+        self.put("proc-locks")
         self.put("unit/haproxy.Environment", f'CONFIG={self.proxy} PIDFILE=/run/haproxy.pid "EXTRAOPTS=-S /run/x.sock"')
         self.exec_start("haproxy", "/usr/sbin/haproxy -Ws -f $CONFIG -p $PIDFILE $EXTRAOPTS")
         self.exec_start("keepalived", "/usr/sbin/keepalived --dont-fork $DAEMON_ARGS")
@@ -383,7 +422,7 @@ class Machine:
         }
         if "apply.sh" in names:
             paths["/proc/uptime"] = f"{self.root}/uptime"
-        if "install.sh" in names:
+        if "packages.sh" in names:
             paths["/proc/locks"] = f"{self.root}/proc-locks"
         expected = {
             "session.sh": {OWN_PATH, "/run/exlb"},
@@ -397,7 +436,8 @@ class Machine:
             },
             "probe.sh": {"/etc/os-release", "settings=/proc/sys", "guards=/etc/systemd/network", NETWORK_FOLDERS},
             "check-apiserver.sh": {OWN_PATH},
-            "install.sh": {OWN_PATH, "/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
+            "install.sh": {OWN_PATH},
+            "packages.sh": {"/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
             "haproxy.sh": {PROXY.path, PROXY.admin_socket, PROXY.memory},
         }
         wanted = set[str]().union(*(expected.get(name, set()) for name in names))

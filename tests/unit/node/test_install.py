@@ -7,18 +7,26 @@ import subprocess
 
 import pytest
 
-from tests.unit.node.machine import Machine
+from tests.unit.node.machine import INSTALL, Machine
 
 
 def installed(machine: Machine, *args: str) -> subprocess.CompletedProcess[str]:
-    machine.put("proc-locks")
-    return machine.run(("install.sh",), *args)
+    return machine.run(INSTALL, *args)
+
+
+def acts(machine: Machine) -> list[str]:
+    """Return the calls that change something."""
+    return [line for line in machine.log if line.startswith(("apt-get ", "dnf ", "systemctl enable ", "sleep "))]
+
+
+def record(machine: Machine) -> list[str]:
+    return (machine.state / "installed").read_text().splitlines()
 
 
 def test_install_runs_the_manager_and_enables_the_units(machine: Machine) -> None:
     done = installed(machine, "apt-get", "5", "haproxy,keepalived", "haproxy", "socat")
     assert done.returncode == 0
-    assert [line for line in machine.log if line.startswith(("apt-get", "systemctl"))] == [
+    assert acts(machine) == [
         "apt-get -o DPkg::Lock::Timeout=5 update",
         "apt-get -y --no-install-recommends -o DPkg::Lock::Timeout=5 -o Dpkg::Options::=--force-confdef"
         " -o Dpkg::Options::=--force-confold install haproxy socat",
@@ -29,17 +37,17 @@ def test_install_runs_the_manager_and_enables_the_units(machine: Machine) -> Non
 
 def test_install_without_packages_runs_no_manager(machine: Machine) -> None:
     assert installed(machine, "apt-get", "5", "keepalived").returncode == 0
-    assert machine.log == ["systemctl enable keepalived.service"]
+    assert acts(machine) == ["systemctl enable keepalived.service"]
 
 
 def test_install_without_units_enables_none(machine: Machine) -> None:
     assert installed(machine, "dnf", "5", "", "socat").returncode == 0
-    assert [line for line in machine.log if not line.startswith("stat ")] == ["dnf -y install socat"]
+    assert acts(machine) == ["dnf -y install socat"]
 
 
 def test_upgrade_by_dnf_does_not_believe_what_it_remembers_of_the_repositories(machine: Machine) -> None:
     assert installed(machine, "dnf-upgrade", "5", "", "haproxy").returncode == 0
-    assert [line for line in machine.log if not line.startswith("stat ")] == [
+    assert acts(machine) == [
         "dnf -q clean expire-cache",
         "dnf -y upgrade haproxy",
     ]
@@ -51,7 +59,7 @@ def test_failing_manager_is_heard_and_no_unit_is_enabled(machine: Machine, manag
     done = installed(machine, manager, "5", "haproxy", "haproxy")
     assert done.returncode == 1
     assert "E: Unable to locate package haproxy" in done.stdout
-    assert not any(line.startswith("systemctl") for line in machine.log)
+    assert not any(line.startswith("systemctl") for line in acts(machine))
 
 
 def test_repository_that_fails_does_not_matter_if_the_packages_can_be_had(machine: Machine) -> None:
@@ -78,7 +86,7 @@ def test_manager_that_another_process_keeps_waiting_names_it(machine: Machine) -
     lock.touch()
     line = f"1: POSIX  ADVISORY  WRITE {os.getpid()} 08:01:{lock.stat().st_ino} 0 EOF\n"
     machine.put("proc-locks", line)
-    done = machine.run(("install.sh",), "apt-get", "0", "haproxy", "haproxy")
+    done = machine.run(INSTALL, "apt-get", "0", "haproxy", "haproxy")
     assert done.returncode == 75
     assert f"{lock} is held by process {os.getpid()} (" in done.stdout
     assert "for more than 0 s" in done.stdout
@@ -90,7 +98,40 @@ def test_install_goes_on_when_the_other_package_manager_has_ended(machine: Machi
     lock.touch()
     machine.put("proc-locks", f"1: POSIX  ADVISORY  WRITE {os.getpid()} 08:01:{lock.stat().st_ino} 0 EOF\n")
     machine.put("on-sleep", ': >"$ROOT/proc-locks"')
-    done = machine.run(("install.sh",), "apt-get", "60", "", "haproxy")
+    done = machine.run(INSTALL, "apt-get", "60", "", "haproxy")
     assert done.returncode == 0
-    calls = [line.split()[0] for line in machine.log if not line.startswith("stat ")]
-    assert calls == ["sleep", "apt-get", "apt-get"]
+    assert [line.split()[0] for line in acts(machine)] == ["sleep", "apt-get", "apt-get"]
+
+
+def test_what_comes_is_recorded_with_all_that_it_needs_and_the_units_as_they_were(machine: Machine) -> None:
+    (machine.root / "enabled-keepalived").unlink()
+    machine.put("packages", "coreutils\nsocat\n")
+    assert installed(machine, "apt-get", "5", "haproxy,keepalived", "haproxy", "socat").returncode == 0
+    assert record(machine) == [
+        "unit haproxy enabled active",
+        "unit keepalived disabled active",
+        "package haproxy",
+        "package libdep",
+    ]
+
+
+def test_later_install_adds_to_the_record_and_forgets_nothing(machine: Machine) -> None:
+    (machine.root / "enabled-keepalived").unlink()
+    installed(machine, "dnf", "5", "keepalived", "haproxy")
+    installed(machine, "dnf", "5", "keepalived", "curl")
+    assert record(machine) == ["unit keepalived disabled active", "package haproxy", "package curl"]
+    assert sorted(path.name for path in machine.state.iterdir()) == ["installed"]
+
+
+def test_install_that_fails_has_recorded_what_was_to_come(machine: Machine) -> None:
+    machine.put("fail/apt-get-install", "E: dpkg was interrupted\n")
+    assert installed(machine, "apt-get", "5", "", "haproxy").returncode == 1
+    assert record(machine) == ["package haproxy"]
+
+
+def test_nothing_is_installed_where_it_cannot_be_recorded(machine: Machine) -> None:
+    machine.state.write_text("a file in the place of the directory")
+    done = installed(machine, "apt-get", "5", "haproxy", "haproxy")
+    assert done.returncode == 1
+    assert "what is installed cannot be recorded" in done.stdout
+    assert acts(machine) == []
