@@ -71,13 +71,15 @@ def carry_out(cluster: Cluster, plan: Plan, fleet: Fleet, lock: Lock, task: Task
     """
     roll = _RollOut(cluster, plan, fleet, lock, task)
     changing = [each for each in plan.nodes if not each.empty]
-    if roll.stage(changing):
+    if roll.stage(changing) and roll.admit(changing):
         for wave in plan.waves:
             if fleet.stopped:
                 break
             if not roll.apply(wave) or not roll.gate(wave):
                 roll.retreat(wave)
                 break
+        else:
+            roll.shut(changing)
     roll.resume()
     roll.discard(each for each in changing if not roll.changed(each.node))
     return tuple(roll.result(each) for each in plan.nodes)
@@ -145,6 +147,32 @@ def retire(cluster: Cluster, leaving: Sequence[Node], fleet: Fleet, lock: Lock, 
         )
 
 
+def withdraw(survey: Survey, fleet: Fleet, lock: Lock) -> Outcomes[None]:
+    """Close what exlb has opened on nodes that the lock holds, and let SELinux be as it was before.
+
+    The survey has asked for the firewall and SELinux. What was open before exlb came stays open.
+    """
+
+    def withdraw_one(node: Node, remote: Remote) -> None:
+        found = survey.facts[node]
+        opened = found.firewall.opened if found.firewall else ()
+        admit(node, remote, lock, [f"close {each.line}" for each in opened], [f"undo {e}" for e in found.selinux.kept])
+
+    return fleet.tidy(survey.facts, withdraw_one)
+
+
+def admit(node: Node, remote: Remote, lock: Lock, firewall: Sequence[str], selinux: Sequence[str]) -> None:
+    """Have a node's own programs open or close what is told; raises RemoteError where one fails."""
+    for program, what, directives in (
+        (programs.firewall(), "firewall", firewall),
+        (programs.selinux(), "SELinux", selinux),
+    ):
+        if directives:
+            done = launch(remote, program, lock, directives, limit_seconds=APPLY_SECONDS)
+            if done.status != 0:
+                raise RemoteError(f"{node}: {what}: {last_lines(done.stdout).strip() or done.stderr.strip()}")
+
+
 class _RollOut:
     """The state of one roll-out: what has happened on which node so far."""
 
@@ -164,6 +192,19 @@ class _RollOut:
     def stage(self, plans: Sequence[NodePlan]) -> bool:
         """Bring the new files to the nodes and validate them there, all nodes at once."""
         return self._all([each for each in plans if each.changes], self._stage_one, "validated its new files")
+
+    def admit(self, plans: Sequence[NodePlan]) -> bool:
+        """Open what the nodes need, all nodes at once, before anything else: it cannot break what works."""
+        opening = [each for each in plans if each.opens or each.allows]
+        if not self._all(opening, self._admit_one, "opened"):
+            return False
+        # Where more is to change, the gates of that come.
+        alone = not self._plan.waves and any(each.moves_keepalived for each in opening)
+        return self.gate(opening) if alone else True
+
+    def shut(self, plans: Sequence[NodePlan]) -> None:
+        """Close what nobody needs any more, at the very end."""
+        self._all([each for each in plans if each.closes], self._shut_one, "closed what nobody needs")
 
     def apply(self, wave: Sequence[NodePlan]) -> bool:
         """Make the staged files the active ones on the nodes of one wave."""
@@ -285,6 +326,24 @@ class _RollOut:
             self._direct(plan.node, remote, ("prepare", self._lock.token, kept, *self._unvalidated), "")
             return
         self._direct(plan.node, remote, ("stage", self._lock.token, *self._unvalidated), self._framed(plan))
+
+    def _admit_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
+        began = time.monotonic()
+        for each in plan.opens:
+            self._fleet.emit(Event("step", f"open {each}", plan.node.name))
+        admit(plan.node, remote, self._lock, [f"open {each.line}" for each in plan.opens], plan.allows)
+        if not plan.still:
+            return None
+        return NodeResult(plan.node, "changed", plan.summary(), time.monotonic() - began)
+
+    def _shut_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
+        began = time.monotonic()
+        for each in plan.closes:
+            self._fleet.emit(Event("step", f"close {each}", plan.node.name))
+        admit(plan.node, remote, self._lock, [f"close {each.line}" for each in plan.closes], ())
+        if plan.node in self.results:
+            return None
+        return NodeResult(plan.node, "changed", plan.summary(), time.monotonic() - began)
 
     def _apply_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
         self._fleet.emit(Event("step", plan.summary(), plan.node.name))

@@ -173,7 +173,7 @@ def _apart(
 
     Source: docs/findings.md, "Split brain comes late".
     """
-    changing = [each for each in plan.nodes if not each.empty]
+    changing = [each for each in plan.nodes if not each.still]
     left = outside(plan, survey)
     if left:
         raise PlanError(

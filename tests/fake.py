@@ -48,6 +48,7 @@ VIP = IPv4Address("198.51.100.100")
 PROBE = programs.probe(PROXY.program)
 APPLY = programs.apply(PROXY.program)
 INSTALL = programs.install()
+FIREWALL = programs.firewall()
 LOCK = programs.lock()
 LAUNCH = programs.launch()
 KEPT = 10
@@ -252,6 +253,7 @@ class FakeNode:
     newest: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
     killed: set[str] = field(default_factory=set)
+    opened: list[str] = field(default_factory=list)
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     commands: dict[tuple[str, ...], Completed] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -481,6 +483,10 @@ class FakeRemote:
                 return 0, self._generation()
             case ["history"]:
                 return 0, self._history()
+            case ["firewall"]:
+                return 0, "".join(f"opened {line}\n" for line in fake.opened)
+            case ["selinux", _]:
+                return 0, ""
             case ["lock"]:
                 return 0, "".join(f"{name}={value}\n" for name, value in (fake.lock or {}).items()) or "free"
             case ["read", path] if path.startswith(KEPT_FILES):
@@ -576,7 +582,7 @@ class FakeRemote:
             return Completed(1, f"{LOST}\n", "")
         if fake.change:
             return Completed(1, "another change runs on the node\n", "")
-        done = {APPLY: self._apply, INSTALL: self._install}[payload](words)
+        done = {APPLY: self._apply, INSTALL: self._install, FIREWALL: self._firewall}[payload](words)
         ended = "" if words[0] in fake.killed else f"exlb-ended {done.status}\n"
         return Completed(0, done.stdout + ended, done.stderr)
 
@@ -670,6 +676,18 @@ class FakeRemote:
             del fake.generations[number]
         fake.intent, fake.current = None, previous
         return True
+
+    def _firewall(self, args: list[str]) -> Completed:
+        for each in args:
+            self._note(each)
+            verb, _, directive = each.partition(" ")
+            if "firewall" in self._fake.failing:
+                return Completed(1, self._fake.failing["firewall"] + "\n", "")
+            if verb == "open":
+                self._fake.opened.append(directive)
+            else:
+                self._fake.opened.remove(directive)
+        return Completed(0, "", "")
 
     def _install(self, args: list[str]) -> Completed:
         fake, (manager, limit, units, *packages) = self._fake, args
