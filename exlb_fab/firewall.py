@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal, get_args
@@ -49,7 +49,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One opening in one firewall; `place` is the zone, or family/table/chain, or `-` where there is no choice."""
+    """One opening in one firewall: `place` is a zone, ip or ip6, family/table/chain, or `-` where there is no other."""
 
     program: Program
     place: str
@@ -59,9 +59,11 @@ class Directive:
     def line(self) -> str:
         return f"{self.program} {self.place} {self.opening.words}"
 
-    def __str__(self) -> str:
-        where = {"firewalld": f" (zone {self.place})", "nftables": f" ({self.place})"}.get(self.program, "")
-        return f"{self.opening} in {self.program}{where}"
+    @property
+    def where(self) -> str:
+        """Return the firewall, and the place in it, for people."""
+        place = {"firewalld": f" (zone {self.place})", "nftables": f" ({self.place.replace('/', ' ')})"}
+        return f"{self.program}{place.get(self.program, '')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,9 @@ def packets(cluster: Cluster, node: Node, interface: str | None, opening: Openin
     others = [each for each in cluster.nodes if each != node]
     family = to.version if opening.port is not None else cluster.vip.address.version
     destination = to if opening.port is not None else opening.destination or node.source or node.address
-    senders = [each.address if opening.port is not None else each.source or each.address for each in others]
+    senders: list[Address | None] = [
+        each.address if opening.port is not None else each.source or each.address for each in others
+    ]
     for sender in [opening.source] if opening.source else senders or [None]:
         known = sender is not None and sender.version == family
         yield Packet(family, interface, sender if known else None, destination, opening.port)
@@ -207,9 +211,10 @@ def judged(
     }
 
 
-def missing(found: Firewall, cluster: Cluster, node: Node, interface: str | None) -> tuple[Directive, ...]:
-    """Return what has to be opened on a node, and by whom: only what is surely closed."""
-    needed = (*adverts(cluster, node), *ports(cluster))
+def missing(
+    found: Firewall, cluster: Cluster, node: Node, interface: str | None, needed: Iterable[Opening]
+) -> tuple[Directive, ...]:
+    """Return what has to be opened on a node, and where: only what is surely closed."""
     return tuple(
         Directive(blocker.program, blocker.place, opening)
         for opening, judgement in judged(found, cluster, node, interface, needed).items()
@@ -218,10 +223,17 @@ def missing(found: Firewall, cluster: Cluster, node: Node, interface: str | None
     )
 
 
-def spare(found: Firewall, cluster: Cluster, node: Node) -> tuple[Directive, ...]:
+def spare(found: Firewall, needed: Collection[Opening]) -> tuple[Directive, ...]:
     """Return what exlb has opened on a node and nobody needs any more."""
-    needed = {*adverts(cluster, node), *ports(cluster)}
     return tuple(each for each in found.opened if each.opening not in needed)
+
+
+def told(directives: Iterable[Directive]) -> Iterator[str]:
+    """Yield directives for people, those of one place together."""
+    places: dict[str, list[str]] = {}
+    for each in directives:
+        places.setdefault(each.where, []).append(str(each.opening))
+    return (f"{', '.join(openings)} in {where}" for where, openings in places.items())
 
 
 def passing(directives: Iterable[Directive]) -> tuple[Program, ...]:
@@ -245,9 +257,9 @@ def command(directive: Directive) -> str:
             vrrp = f"proto vrrp {'from' if opening.source else 'to'} {address}"
             return f"ufw prepend allow {f'{opening.port}/tcp' if opening.port else vrrp}"
         case "iptables":
-            program = "ip6tables" if address is not None and address.version == 6 else "iptables"
             vrrp = f"-p {VRRP_PROTOCOL} {'-s' if opening.source else '-d'} {address}"
-            return f"{program} -I INPUT {f'-p tcp --dport {opening.port}' if opening.port else vrrp} -j ACCEPT"
+            rule = f"-p tcp --dport {opening.port}" if opening.port else vrrp
+            return f"{directive.place}tables -I INPUT {rule} -j ACCEPT"
         case "nftables":
             ip = "ip6" if address is not None and address.version == 6 else "ip"
             vrrp = f"{ip} {'saddr' if opening.source else 'daddr'} {address} meta l4proto {VRRP_PROTOCOL}"
@@ -293,7 +305,7 @@ class _Walk:
         if any(each.startswith("ufw") for each in self.visited):
             return Blocker("ufw", "-")
         if self._table.name == "filter" and name == "INPUT" and self._table.family != "inet":
-            return Blocker("iptables", "-")
+            return Blocker("iptables", self._table.family)
         return Blocker("nftables", f"{self._table.family}/{self._table.name}/{name}")
 
     def _chain(self, name: str) -> frozenset[_Outcome]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, get_args
 
-from exlb_fab import firewall, selinux
+from exlb_fab import firewall, keepalived, selinux
 from exlb_fab.cluster import Address, Cluster, Node, Vip
 from exlb_fab.errors import EnvironmentFileError, ExlbError
 from exlb_fab.facts import Facts, FileFact, KeptFile, Survey
-from exlb_fab.firewall import Directive, Firewall
+from exlb_fab.firewall import Directive, Firewall, Opening
 from exlb_fab.platforms import KEEPALIVED_UNIT, can_validate
 from exlb_fab.proxies import PROXIES, Proxy
 from exlb_fab.rendering import File, Kind, mask_keepalived
@@ -107,8 +107,8 @@ class NodePlan:
         units = [f"{unit.action} {unit.unit} ({unit.why})" for unit in self.units if unit.action != "none"]
         upgrade = [f"upgrade {', '.join(self.upgrade.packages)}"] if self.upgrade else []
         back = [f"back to generation {self.desired.number}"] if self.desired.number is not None else []
-        before = [*(f"open {each}" for each in self.opens), *map(selinux.told, self.allows)]
-        after = [f"close {each}" for each in self.closes]
+        before = [*(f"open {each}" for each in firewall.told(self.opens)), *map(selinux.told, self.allows)]
+        after = [f"close {each}" for each in firewall.told(self.closes)]
         return ", ".join((*back, *before, *files, *units, *upgrade, *after))
 
     @property
@@ -192,8 +192,21 @@ def _admitted(plan: NodePlan, cluster: Cluster, facts: Facts, proxy: Proxy) -> N
     plan = replace(plan, allows=selinux.directives(facts.selinux, proxy, ports, servers))
     if cluster.firewall != "manage" or facts.firewall is None:
         return plan
-    missing = firewall.missing(facts.firewall, cluster, plan.node, facts.carrier(cluster, plan.node))
-    return replace(plan, opens=missing, closes=firewall.spare(facts.firewall, cluster, plan.node))
+    needed = _needed(plan, cluster, proxy)
+    missing = firewall.missing(facts.firewall, cluster, plan.node, facts.carrier(cluster, plan.node), needed)
+    return replace(plan, opens=missing, closes=firewall.spare(facts.firewall, needed))
+
+
+def _needed(plan: NodePlan, cluster: Cluster, proxy: Proxy) -> tuple[Opening, ...]:
+    """Return what has to come in; a kept generation says so itself, because the environment file is of another one."""
+    if plan.desired.number is None:
+        return (*firewall.adverts(cluster, plan.node), *firewall.ports(cluster))
+    texts = {file.kind: file.text for file in plan.desired.files}
+    local = {cluster.stats.port} if cluster.stats.bind.is_loopback else set[int]()
+    peers = sorted(keepalived.peers(texts.get("keepalived", "")), key=int)
+    group = Opening(destination=firewall.GROUPS[cluster.vip.address.version])
+    heard = [Opening(source=each) for each in peers] or ([group] if "keepalived" in texts else [])
+    return (*heard, *(Opening(port=port) for port in sorted(proxy.ports(texts.get("proxy", "")) - local)))
 
 
 def _refuse_unlabelled(found: Mapping[Node, Facts]) -> None:
@@ -213,14 +226,9 @@ def _shut(plan: Plan, cluster: Cluster, survey: Survey) -> tuple[str, ...]:
     for each in plan.nodes:
         facts = survey.facts[each.node]
         found = facts.firewall or Firewall()
-        shut = firewall.missing(found, cluster, each.node, facts.carrier(cluster, each.node))
-        by_program: dict[str, list[str]] = {}
-        for directive in shut:
-            by_program.setdefault(directive.program, []).append(str(directive.opening))
-        told += [
-            f"{program} on {each.node} does not let in: {', '.join(openings)}; {firewall.MANAGE_HINT}"
-            for program, openings in by_program.items()
-        ]
+        needed = _needed(each, cluster, plan.proxy)
+        shut = firewall.missing(found, cluster, each.node, facts.carrier(cluster, each.node), needed)
+        told += [f"{each.node} does not let in {what}; {firewall.MANAGE_HINT}" for what in firewall.told(shut)]
     return tuple(told)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
-from exlb_fab import __version__, facts, planning, vrrp
+from exlb_fab import __version__, facts, firewall, planning, selinux, vrrp
 from exlb_fab import node as programs
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import ExlbError, RemoteError
@@ -161,11 +161,14 @@ def withdraw(survey: Survey, fleet: Fleet, lock: Lock) -> Outcomes[None]:
     return fleet.tidy(survey.facts, withdraw_one)
 
 
-def admit(node: Node, remote: Remote, lock: Lock, firewall: Sequence[str], selinux: Sequence[str]) -> None:
-    """Have a node's own programs open or close what is told; raises RemoteError where one fails."""
+def admit(node: Node, remote: Remote, lock: Lock, doors: Sequence[str], rights: Sequence[str]) -> None:
+    """Have a node's own programs carry out directives for its firewall, and for SELinux.
+
+    Raises RemoteError where one cannot be carried out; those before it are.
+    """
     for program, what, directives in (
-        (programs.firewall(), "firewall", firewall),
-        (programs.selinux(), "SELinux", selinux),
+        (programs.firewall(), "firewall", doors),
+        (programs.selinux(), "SELinux", rights),
     ):
         if directives:
             done = launch(remote, program, lock, directives, limit_seconds=APPLY_SECONDS)
@@ -329,8 +332,8 @@ class _RollOut:
 
     def _admit_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
         began = time.monotonic()
-        for each in plan.opens:
-            self._fleet.emit(Event("step", f"open {each}", plan.node.name))
+        for what in (*(f"open {each}" for each in firewall.told(plan.opens)), *map(selinux.told, plan.allows)):
+            self._fleet.emit(Event("step", what, plan.node.name))
         admit(plan.node, remote, self._lock, [f"open {each.line}" for each in plan.opens], plan.allows)
         if not plan.still:
             return None
@@ -338,8 +341,8 @@ class _RollOut:
 
     def _shut_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
         began = time.monotonic()
-        for each in plan.closes:
-            self._fleet.emit(Event("step", f"close {each}", plan.node.name))
+        for what in firewall.told(plan.closes):
+            self._fleet.emit(Event("step", f"close {what}", plan.node.name))
         admit(plan.node, remote, self._lock, [f"close {each.line}" for each in plan.closes], ())
         if plan.node in self.results:
             return None

@@ -67,7 +67,7 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         survey = replace(survey, facts={**survey.facts, **known})
         desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
         plan = planning.plan(cluster, desired, survey, unvalidated=options.unvalidated)
-        return differences.announced(plan, survey)
+        return differences.announced(planning.admitted(plan, cluster, survey), survey)
 
     task = Task("rollback", options.on_failure, options.unvalidated)
     changed = change(cluster, options, fleet, task, plan_for, dry_run=options.dry_run, show=differences.show)

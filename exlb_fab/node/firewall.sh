@@ -59,11 +59,17 @@ firewalld_open() {
 		firewall-cmd --permanent --zone="$zone" "$(firewalld_rule add "$@")"
 }
 
+# firewalld_close: where it does not run, it would open it again with its next start; where it is gone, nothing is open.
 firewalld_close() {
 	zone=$1
 	shift
-	firewall-cmd --zone="$zone" "$(firewalld_rule remove "$@")"
-	firewall-cmd --permanent --zone="$zone" "$(firewalld_rule remove "$@")"
+	if firewall-cmd -q --state 2>/dev/null; then
+		firewall-cmd -q --zone="$zone" "$(firewalld_rule remove "$@")"
+		firewall-cmd -q --permanent --zone="$zone" "$(firewalld_rule remove "$@")"
+		! firewall-cmd -q --permanent --zone="$zone" "$(firewalld_rule query "$@")"
+	elif command -v firewall-offline-cmd >/dev/null; then
+		firewall-offline-cmd --zone="$zone" "$(firewalld_rule remove "$@")"
+	fi
 }
 
 # firewalld_is_theirs: it is in the permanent configuration already, by somebody who has only not loaded it yet.
@@ -124,7 +130,7 @@ ufw_before() {
 
 ufw_close() {
 	shift
-	if ufw show added | grep -q -x -F -e "$(ufw_shown "$@")"; then
+	if ufw show added 2>/dev/null | grep -q -x -F -e "$(ufw_shown "$@")"; then
 		# shellcheck disable=SC2046 # words
 		ufw delete $(ufw_rule "$@") || return
 	fi
