@@ -419,10 +419,14 @@ class _Walk:
                     return "unicast"
                 destination = self._packet.destination
                 return None if destination is None else "multicast" if destination.is_multicast else "local"
-            case "&" if isinstance(value := self._value(body[0]), int) and (bits := _bits(body[1])) is not None:
-                return value & bits
+            case "&":
+                value, bits = self._value(body[0]), _bits(body[1])
+                if isinstance(value, int):
+                    return None if bits is None else value & bits
+                return value if value is _ELSEWHERE else None
             case "concat":
-                return tuple(self._value(each) for each in body)
+                values = tuple(self._value(each) for each in body)
+                return _ELSEWHERE if _ELSEWHERE in values else values
         return None
 
     def _payload(self, protocol: str, name: str) -> Any:
