@@ -224,7 +224,7 @@ LIMIT: Any = {"limit": {"rate": 1, "per": "second"}}
         ({"xt": {"type": "match", "name": "comment"}}, "open", "open"),
         ({"xt": {"type": "match", "name": "recent"}}, "unknown", "unknown"),
         ({"counter": {"packets": 0, "bytes": 0}}, "open", "open"),
-        (match({"concat": [SADDR, payload("tcp", "dport")]}, {"set": [{"concat": [str(PEER), 8443]}]}), "closed", "open"),
+        (match({"concat": [SADDR, payload("tcp", "dport")]}, {"concat": [str(PEER), 8443]}), "closed", "open"),
         (match(payload("ip", "saddr"), "@friends"), "open", "open"),
         (match(payload("ip", "saddr"), "@nobody-knows"), "unknown", "unknown"),
     ],
