@@ -25,20 +25,22 @@ table inet filter {{
 """
 # What each firewall is begun with, open for SSH and the apiserver alone, and ended with; and what it has open then.
 BEGIN = {
-    "firewalld": f"{INSTALL} firewalld nftables && for kind in '' --permanent; do firewall-cmd $kind --add-port={APISERVER_PORT}/tcp; done",
+    "firewalld": f"{INSTALL} firewalld nftables && firewall-cmd --permanent --add-port={APISERVER_PORT}/tcp && "
+    "firewall-cmd --reload",
     "ufw": f"{INSTALL} ufw && ufw allow 22/tcp && ufw allow {APISERVER_PORT}/tcp && ufw --force enable",
     "nftables": f"{INSTALL} nftables && nft -f - <<'end'\n{RULES}\nend",
-}  # fmt: skip
+}
 END = {
     "firewalld": "systemctl stop firewalld; apt-get purge -y -qq firewalld",
     "ufw": "ufw --force reset; apt-get purge -y -qq ufw",
     "nftables": "nft flush ruleset",
 }
 TELL = {
-    "firewalld": "for kind in '' --permanent; do firewall-cmd $kind --list-ports; firewall-cmd $kind --list-rich-rules; done",
+    "firewalld": "for kind in --zone=public --permanent; do firewall-cmd $kind --list-ports; "
+    "firewall-cmd $kind --list-rich-rules; done",
     "ufw": "ufw show added; iptables -S ufw-user-input",
     "nftables": "nft list ruleset",
-}  # fmt: skip
+}
 
 
 @contextmanager
