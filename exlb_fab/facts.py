@@ -214,7 +214,10 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that one probe of one node found; what was not asked is empty."""
+    """All that one probe of one node found; what was not asked is empty.
+
+    `unmanaged` are the files that the proxy reads beside the one that exlb writes.
+    """
 
     system: System | None = None
     programs: frozenset[str] = frozenset()
@@ -229,6 +232,7 @@ class Facts:
     texts: Mapping[str, str] = field(default_factory=dict)
     proxy_state: ProxyState | None = None
     proxy_silence: str = ""
+    unmanaged: tuple[str, ...] = ()
     generations: Generations = Generations()
     history: History | None = None
     holder: Holder | None = None
@@ -312,6 +316,7 @@ def configuration_questions(cluster: Cluster) -> list[str]:
         *(f"file {path}" for path in paths(cluster)),
         "generation",
         "proxy-state",
+        "proxy-others",
         *(["firewall"] if cluster.firewall != "ignore" else []),
         selinux.question(PROXIES[cluster.proxy]),
     ]
@@ -390,6 +395,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
         texts={path: answer.text + "\n" for path, answer in each("read") if answer.status == 0},
         proxy_state=proxy.parse_state(state.text) if state and alive else None,
         proxy_silence=state.text if state and not alive else "",
+        unmanaged=tuple(_lines(text_of("proxy-others"))),
         generations=parse_generations(text_of("generation")),
         history=parse_history(text_of("history")) if ("history",) in words else None,
         holder=parse_holder(text_of("lock")),

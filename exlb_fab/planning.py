@@ -103,7 +103,9 @@ class NodePlan:
         """Return the plan in one line for people."""
         if self.empty:
             return "no changes"
-        files = [_told(change) for change in self.changes]
+        # What another file names comes and goes with that one.
+        files = [_told(change) for change in self.changes if change.file.kind != "attachment"]
+        files = files or [_told(change) for change in self.changes]
         units = [f"{unit.action} {unit.unit} ({unit.why})" for unit in self.units if unit.action != "none"]
         upgrade = [f"upgrade {', '.join(self.upgrade.packages)}"] if self.upgrade else []
         back = [f"back to generation {self.desired.number}"] if self.desired.number is not None else []

@@ -123,15 +123,21 @@ def _lines(template: jinja2.Template, values: Mapping[str, object], digest: str)
 class Target:
     """What the files of one node are rendered for: what its programs are, and where they run.
 
-    A version of None stands for the newest. `services` is what the proxy's binary is built with, `interface` the one
-    that carries the VIPs, None where nothing says which. `contained` tells that the node is a container.
+    A version of None stands for the newest. `services` is what the proxy's binary is built with, None where that is
+    not known; `interface` is the one that carries the VIPs, None where nothing says which. `contained` tells that the
+    node is a container.
     """
 
     proxy: Version | None = None
     keepalived: Version | None = None
-    services: frozenset[str] = frozenset()
+    services: frozenset[str] | None = None
     interface: str | None = None
     contained: bool = False
+
+    @property
+    def exports(self) -> bool:
+        """Tell whether the proxy can answer Prometheus; where nobody knows, it is taken to."""
+        return self.services is None or EXPORTER in self.services
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ def _proxy_file(
             "memory": proxy.memory,
             "proxying": cluster.proxying,
             "stats": cluster.stats,
-            "exporter": cluster.stats.exporter and EXPORTER in target.services,
+            "exporter": cluster.stats.exporter and target.exports,
             "listeners": cluster.listeners,
             "addresses": cluster.addresses(node),
             "ca_files": {name: file.path for name, file in authorities.items()},
@@ -294,7 +300,7 @@ def _notes(cluster: Cluster, proxy: Proxy, target: Target, features: frozenset[s
     reason = _why_no_events(target)
     if "process" in cluster.vrrp.track and reason:
         yield f"TRACK=process: {reason}: a script checks the process every {cluster.vrrp.check_interval_seconds} s"
-    if cluster.stats.exporter and EXPORTER not in target.services:
+    if cluster.stats.exporter and not target.exports:
         yield f"EXPORTER=yes: this {proxy.name} is built without {EXPORTER}: there is no /metrics"
     settings = (
         ("log-stdout", cluster.proxying.log == "journal", "LOG=journal", "it logs to /dev/log"),

@@ -498,6 +498,8 @@ class FakeRemote:
                 return (0, fake.files[path].text) if path in fake.files else (1, f"cat: {path}: No such file")
             case ["proxy-state"]:
                 return (1, "socat: Connection refused") if fake.running is None else (0, self._proxy_state())
+            case ["proxy-others"]:
+                return 0, ""
             case ["ping", address]:
                 assert address == str(self._fleet.cluster.vip)
                 return (0, "1 received") if self._fleet.holder else (1, "0 received")

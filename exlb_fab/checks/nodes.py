@@ -52,7 +52,8 @@ def same_versions(view: View) -> Verdict:
         f"{view.proxy.name} {proxy} and keepalived {keepalived} on {', '.join(map(str, nodes))}"
         for (proxy, keepalived), nodes in versions.items()
     )
-    return failed(f"versions differ: {found}", hint="upgrade the nodes to the same versions, one at a time")
+    # Each node has a configuration for its own versions; a cluster that moves to another release is mixed for a while.
+    return warned(f"versions differ: {found}", hint="upgrade the nodes to the same versions, one at a time")
 
 
 def _unit(view: View, facts: Facts, unit: str) -> Verdict:
@@ -129,6 +130,14 @@ def running_configuration(view: View, node: Node) -> Verdict:
     if facts.proxy_state.digest != wanted:
         found = facts.proxy_state.digest or "no configuration of exlb"
         return failed(f"runs {found}, not {wanted}", hint="exlb push-config")
+    return passed("yes")
+
+
+@CHECKS.per_node("node.unmanaged", "The proxy reads no file but exlb's")
+def unmanaged(view: View, node: Node) -> Verdict:
+    found = view.facts(node).unmanaged
+    if found:
+        return warned(f"{view.proxy.name} also reads {', '.join(found)}", hint="move what they say to EXTRA_LISTENERS")
     return passed("yes")
 
 

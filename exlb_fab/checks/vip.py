@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.firewall import blocking_adverts
 from exlb_fab.checks.replies import served
-from exlb_fab.cluster import Node
+from exlb_fab.cluster import Node, Vip
 from exlb_fab.facts import vip_url
 from exlb_fab.firewall import MANAGE_HINT
 from exlb_fab.platforms import KEEPALIVED_UNIT
@@ -57,6 +57,24 @@ def _why_nobody(view: View) -> str | None:
     if len(stopped) == len(view.answering):
         return "keepalived runs on no node"
     return f"keepalived does not run on {', '.join(stopped)}" if stopped else None
+
+
+@CHECKS.overall("vip.extra", "The other VIPs are where the VIP is")
+def extra_vips(view: View) -> Verdict:
+    extra = view.cluster.extra_vips
+    holders = view.survey.holders(view.cluster.vip.address)
+    if not extra:
+        return passed("there are none")
+    if len(holders) != 1:
+        return skipped("not exactly one node holds the VIP")
+    elsewhere = [f"{vip} is on {_on(view, vip)}" for vip in extra if view.survey.holders(vip.address) != holders]
+    if elsewhere:
+        return failed(f"{'; '.join(elsewhere)}, {view.cluster.vip} on {holders[0]}", hint="exlb push-config")
+    return passed(f"{', '.join(map(str, extra))} on {holders[0]}")
+
+
+def _on(view: View, vip: Vip) -> str:
+    return ", ".join(map(str, view.survey.holders(vip.address))) or "no node"
 
 
 @CHECKS.per_node("vip.role", "Who holds the VIP")

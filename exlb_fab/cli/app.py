@@ -10,6 +10,7 @@ import typer
 from exlb_fab import __version__
 from exlb_fab.cli import lab
 from exlb_fab.cli.common import Changing, Common, run, with_common
+from exlb_fab.cluster import Cluster
 from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
 from exlb_fab.commands.deploy import DeployOptions, deploy
@@ -20,11 +21,13 @@ from exlb_fab.commands.install import InstallOptions, install
 from exlb_fab.commands.lock import LockOptions, lock_status
 from exlb_fab.commands.push_config import PushOptions, push_config
 from exlb_fab.commands.recover import recover
-from exlb_fab.commands.render import RenderOptions, render
+from exlb_fab.commands.render import RenderOptions, RenderReport, render
+from exlb_fab.commands.render import target as render_target
 from exlb_fab.commands.restart import RestartOptions, restart
 from exlb_fab.commands.rollback import RollbackOptions, rollback
 from exlb_fab.commands.verify import VerifyOptions, verify
 from exlb_fab.environment import example
+from exlb_fab.fleet import Fleet
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
 
@@ -287,13 +290,26 @@ def render_command(
         Path | None, typer.Option("--out", metavar="DIR", help="Write the files to DIR/NODE/PATH instead.")
     ] = None,
     template_dir: TemplateDir = None,
+    proxy_version: Annotated[
+        str | None, typer.Option("--proxy-version", metavar="VERSION", help="For this version, not the newest.")
+    ] = None,
+    keepalived_version: Annotated[
+        str | None, typer.Option("--keepalived-version", metavar="VERSION", help="For this version, not the newest.")
+    ] = None,
+    interface: Annotated[
+        str | None, typer.Option("--interface", metavar="NAME", help="What VIP_IF=auto finds on the nodes.")
+    ] = None,
 ) -> None:
     """Show the files of every node; no node is contacted.
 
     Example: exlb render --out /tmp/rendered
     """
-    options = RenderOptions(common.globs, out, template_dir)
-    run(ctx, common, lambda cluster, _: render(cluster, options))
+
+    def command(cluster: Cluster, _: Fleet) -> RenderReport:
+        target = render_target(proxy_version, keepalived_version, interface)
+        return render(cluster, RenderOptions(common.globs, out, template_dir, target))
+
+    run(ctx, common, command)
 
 
 @app.command("config", rich_help_panel=LOOK)

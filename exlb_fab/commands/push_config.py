@@ -65,6 +65,8 @@ def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushRep
         plan = planning.admitted(plan, cluster, survey)
         if not plan.empty:
             notes = tuple(f"{node}: {note}" for node, each in rendered.items() for note in each.notes)
+            others = {node: ", ".join(survey.facts[node].unmanaged) for node in nodes}
+            notes += tuple(f"{node}: the proxy also reads {found}" for node, found in others.items() if found)
             plan = replace(plan, notices=(*plan.notices, *notes))
         return differences.announced(plan, survey)
 

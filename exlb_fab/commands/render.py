@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from exlb_fab import rendering
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import Report, select
-from exlb_fab.errors import ExlbError
+from exlb_fab.errors import ExlbError, UsageError
+from exlb_fab.platforms import Version, parse_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,18 @@ class RenderedFile(BaseModel):
 
 
 class RenderReport(Report):
-    """The files of the chosen nodes."""
+    """The files of the chosen nodes; `notes` say what a node gets instead of what the environment file asks for."""
 
     files: tuple[RenderedFile, ...]
+    notes: tuple[str, ...]
 
 
 def render(cluster: Cluster, options: RenderOptions) -> RenderReport:
     """Render the files of every node. Raises ExlbError where `out` cannot be written."""
     templates = rendering.Templates(options.templates)
+    rendered = {
+        node: rendering.render(cluster, node, templates, options.target) for node in select(cluster, options.nodes)
+    }
     return RenderReport(
         files=tuple(
             RenderedFile(
@@ -55,10 +60,23 @@ def render(cluster: Cluster, options: RenderOptions) -> RenderReport:
                 text=file.mask(file.text),
                 written=_write(options.out / node.name, file) if options.out else None,
             )
-            for node in select(cluster, options.nodes)
-            for file in rendering.render(cluster, node, templates, options.target).files
-        )
+            for node, each in rendered.items()
+            for file in each.files
+        ),
+        notes=tuple(dict.fromkeys(note for each in rendered.values() for note in each.notes)),
     )
+
+
+def target(proxy: str | None, keepalived: str | None, interface: str | None) -> rendering.Target:
+    """Return what files are rendered for by what the user says of the nodes. Raises UsageError on no version."""
+    return rendering.Target(_version("proxy", proxy), _version("keepalived", keepalived), interface=interface)
+
+
+def _version(program: str, text: str | None) -> Version | None:
+    found = parse_version(text) if text else None
+    if text and found is None:
+        raise UsageError(f"--{program}-version {text}: not a version", hint="write its numbers, as in 2.2")
+    return found
 
 
 def _write(directory: Path, file: rendering.File) -> str:

@@ -15,12 +15,12 @@ def program(*names: str) -> str:
 
 def probe(proxy: str) -> str:
     """Return the program that answers questions; `proxy` is the file with a proxy's functions."""
-    return program("session.sh", "generations.sh", proxy, "probe.sh")
+    return program("session.sh", "units.sh", "generations.sh", proxy, "probe.sh")
 
 
 def apply(proxy: str) -> str:
     """Return the program that changes a node's configuration."""
-    return program("session.sh", "generations.sh", proxy, "apply.sh")
+    return program("session.sh", "units.sh", "generations.sh", proxy, "apply.sh")
 
 
 def install() -> str:

@@ -18,7 +18,7 @@
 # file "file KIND MODE UID:GID LINES PATH" with that many lines of content behind it.
 # Prints "step NAME" as it goes; ends with "exlb-apply: done" or "exlb-apply: failed STEP", after which nothing is half
 # done, or with neither: then recover has work to do.
-# Sent after session.sh, generations.sh and the functions of one proxy, which set:
+# Sent after session.sh, units.sh, generations.sh and the functions of one proxy, which set:
 # shellcheck disable=SC2154 # run, state, generations, staging, proxy_unit, proxy_path
 
 # Whoever started this may be gone: the change is ended all the same, and nobody listening is no failure.
@@ -131,27 +131,6 @@ write_attachment() {
 	esac
 	rm -f "${6%/*}"/*.exlb-new # of a session that was killed here
 	[ "$(describe "$6")" = "$3 $4 $5" ] || put_file "$staging/files/$1" "$3" "$4" "$6"
-}
-
-# unit_words UNIT: the words of its command line, one per line, with the variables of its environment in their place.
-unit_words() {
-	{
-		systemctl show -p Environment "$1.service" | sed 's/^Environment=//' | xargs -r printf '%s\n'
-		systemctl show -p EnvironmentFiles "$1.service" | sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=.*/\1/p' |
-			while read -r file; do sed -n "s/^\([A-Z0-9_]*\)=[\"']\{0,1\}\([^\"']*\).*/\1=\2/p" "$file" 2>/dev/null; done
-		echo
-		systemctl show -p ExecStart "$1.service" | sed -n 's/.*argv\[\]=\(.*\) ; ignore_errors=.*/\1/p' | head -n 1
-	} | awk '
-		/=/ && !command { at = index($0, "="); value[substr($0, 1, at - 1)] = substr($0, at + 1); next }
-		$0 == "" { command = 1; next }
-		{
-			for (i = 1; i <= NF; i++) {
-				name = $i
-				if (sub(/^\$\{?/, "", name)) { sub(/\}$/, "", name); $i = value[name] }
-			}
-			count = split($0, words, " ")
-			for (i = 1; i <= count; i++) print words[i]
-		}'
 }
 
 validate_keepalived() {

@@ -12,9 +12,22 @@ proxy_version() {
 	haproxy -vv
 }
 
+# proxy_sources: what its unit reads, files and directories.
+proxy_sources() {
+	unit_words "$proxy_unit" | awk 'after { print; after = 0 } $0 == "-f" { after = 1 }'
+}
+
+# proxy_others: the files that it reads beside the one that exlb writes.
+proxy_others() {
+	proxy_sources | while read -r source; do
+		if [ -d "$source" ]; then set -- "$source"/*.cfg; else set -- "$source"; fi
+		for path in "$@"; do if [ -e "$path" ] && [ "$path" != "$proxy_path" ]; then echo "$path"; fi; done
+	done
+}
+
 # proxy_validate FILE: the node's own verdict on a configuration, with all else that its unit reads beside it.
 proxy_validate() {
-	set -- "$1" "$(unit_words "$proxy_unit" | awk 'after { print; after = 0 } $0 == "-f" { after = 1 }')"
+	set -- "$1" "$(proxy_sources)"
 	if ! printf '%s\n' "$2" | grep -q -x -F "$proxy_path"; then
 		echo "$proxy_unit.service reads ${2:-no file}, not $proxy_path" && return 1
 	fi

@@ -2,7 +2,7 @@
 # Answers questions about this node, one per line of stdin, and changes nothing.
 #
 # For each: "@ QUESTION", its answer with "| " before every line, "= STATUS". At the end: "exlb-probe-end".
-# Sent after session.sh, generations.sh and the functions of one proxy (haproxy.sh).
+# Sent after session.sh, units.sh, generations.sh and the functions of one proxy (haproxy.sh).
 # shellcheck disable=SC2154 # which set run, state and generations
 system() {
 	cat /etc/os-release
@@ -146,6 +146,7 @@ ask() {
 	file) file "$2" ;;
 	read) cat "$2" ;;
 	proxy-state) proxy_state ;;
+	proxy-others) proxy_others ;;
 	generation) active_generation ;;
 	history) history ;;
 	lock) lock ;;

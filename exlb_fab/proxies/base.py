@@ -60,8 +60,8 @@ class Proxy:
     """One kind of proxy: what to install, render and ask.
 
     `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
-    proxy_state, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that carries the state
-    of the servers over a reload. `quote` turns any text into one word of its configuration language.
+    proxy_state, proxy_others, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that
+    carries the state of the servers over a reload. `quote` turns any text into one word of its configuration language.
     `ports` are those that a configuration listens on, as far as it says so by number.
     `features` are what the templates may use of a version, `services` what a binary says that it is built with.
     `file_limit` is how many open files so many connections need. `domain` is what SELinux knows of it.

@@ -183,15 +183,15 @@ class Change:
         return self.event.replace(" ", "-")
 
 
-ADVERT = "    advert_int {{ vrrp.advert_interval_seconds }}\n"
+ADVERT = '    advert_int {{ "%g" | format(vrrp.advert_seconds) }}\n'
 GLOBAL = "    script_user root\n"
-VIP = "        {{ vip }}\n"
-PEER = "        {{ peer.address }}\n"
+VIP = "        {{ vip.interface }}\n"
+PEER = "        {{ peer.source }}\n"
 STATE = "    state {{ role }}\n"
 COMPATIBLE = (
-    Change("check fall and interval", "reload", {"CHECK_FALL": "3", "CHECK_INTERVAL": "1"}),
+    Change("check fall and interval", "reload", {"CHECK_FALL": "3", "CHECK_INTERVAL": "2"}),
     Change("router_id", "reload", words=(("router_id lb-", "router_id balancer-"),)),
-    Change("priorities", "reload", words=(("priority {{ priority }}", "priority {{ priority + 5 }}"),)),
+    Change("priorities", "reload", words=(("priority {{ node.priority }}", "priority {{ node.priority + 5 }}"),)),
 )
 INCOMPATIBLE = (
     Change("VRID", "virtual_router_id 68 -> 69", {"ROUTER_ID": "69"}),
@@ -208,7 +208,7 @@ INCOMPATIBLE = (
     Change(
         "one peer with another option",
         "min_ttl 1",
-        words=((PEER, '        {{ peer.address }}{{ " min_ttl 1" if loop.first }}\n'),),
+        words=((PEER, '        {{ peer.source }}{{ " min_ttl 1" if loop.first }}\n'),),
     ),
 )
 

@@ -112,8 +112,8 @@ def untouched(green: Bastion) -> Iterator[Watch]:
         ),
         pytest.param(
             KEEPALIVED,
-            "{{ node.interface }}",
-            "nowhere0",
+            "interface {{ interface }}",
+            "interface nowhere0",
             "interface nowhere0",
             id="keepalived on a wrong interface",
             marks=slow,
@@ -121,7 +121,7 @@ def untouched(green: Bastion) -> Iterator[Watch]:
         pytest.param(KEEPALIVED, "", "", "has no vrrp_instance", id="keepalived empty", marks=slow),
         pytest.param(
             KEEPALIVED,
-            "{{ tracked.command }}",
+            "{{ check.command }}",
             "/usr/local/bin/nowhere",
             "/usr/local/bin/nowhere",
             id="keepalived names a missing script",
@@ -221,8 +221,7 @@ def test_port_that_is_taken_after_the_look_is_refused_before_the_reload(green: B
 # Starts, and serves nobody; does not start
 
 
-SENDS_NOWHERE = """
-frontend {{ listener.name }}-entrance
+SENDS_NOWHERE = """frontend {{ listener.name }}-entrance
     bind 0.0.0.0:{{ listener.port }}
     default_backend nowhere
 
@@ -239,14 +238,14 @@ listen {{ listener.name }}
     [
         pytest.param("", "", "no server is up, and before there were", id="all apiservers on a dead port"),
         pytest.param(
-            "\nlisten {{ listener.name }}\n    bind 0.0.0.0:{{ listener.port }}\n",
+            "listen {{ listener.name }}\n{{ binds(listener.port) }}",
             SENDS_NOWHERE,
             "is not answered",
             id="the port leads to a dead backend",
             marks=slow,
         ),
         pytest.param(
-            "bind 0.0.0.0:{{ listener.port }}",
+            "bind {{ address | endpoint(port) }}",
             "bind 127.0.0.1:9444",
             "is not answered",
             id="the port is gone",
