@@ -38,6 +38,7 @@ from exlb_fab.cluster import (
 from exlb_fab.errors import ExlbError, UnreachableError
 from exlb_fab.events import Emit
 from exlb_fab.facts import END_MARK, Address, Facts, FileFact, Reply, Socket, Unit, node_url, vip_url
+from exlb_fab.firewall import Firewall
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, ProxyState, Server
 from exlb_fab.remote import Channel, Completed, Connect, Remote
@@ -146,6 +147,7 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
         files={file.path: fact(file) for file in desired},
         proxy_state=ProxyState(proxy.digest, servers),
         pings={str(cluster.vip): True},
+        firewall=Firewall(),
         replies={url: Reply(200, "", accepted=True) for url in (vip_url(cluster), node_url(cluster, node))},
     )
     return replace(found, **changes)
