@@ -76,7 +76,7 @@ firewalld_close() {
 firewalld_is_theirs() {
 	zone=$1
 	shift
-	firewall-cmd -q --permanent --zone="$zone" "$(firewalld_rule query "$@")"
+	firewall-cmd --permanent --zone="$zone" "$(firewalld_rule query "$@")" >/dev/null 2>&1
 }
 
 # ufw: in front of what denies it. One that does not know VRRP (before 0.36.2) takes it from its own files alone.

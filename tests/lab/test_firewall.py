@@ -11,6 +11,7 @@ import pytest
 from tests.lab.bastion import Bastion
 
 INSTALL = "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && apt-get install -y -qq --no-install-recommends"
+RUNS = "timeout 30 sh -c 'until firewall-cmd -q --state; do sleep 0.2; done'"
 APISERVER_PORT = 6443
 RULES = f"""
 table inet filter {{
@@ -25,9 +26,8 @@ table inet filter {{
 """
 # What each firewall is begun with, open for SSH and the apiserver alone, and ended with; and what it has open then.
 BEGIN = {
-    "firewalld": f"{INSTALL} firewalld nftables && timeout 30 sh -c 'until firewall-cmd -q --state; do sleep 0.2; done' "
-    f"&& firewall-cmd --permanent --add-port={APISERVER_PORT}/tcp && "
-    "firewall-cmd --reload",
+    "firewalld": f"{INSTALL} firewalld nftables && {RUNS} && "
+    f"firewall-cmd --permanent --add-port={APISERVER_PORT}/tcp && firewall-cmd --reload",
     "ufw": f"{INSTALL} ufw && ufw allow 22/tcp && ufw allow {APISERVER_PORT}/tcp && ufw --force enable",
     "nftables": f"{INSTALL} nftables && nft -f - <<'end'\n{RULES}\nend",
 }
