@@ -25,8 +25,9 @@ table inet filter {{
 }}
 """
 # What each firewall is begun with, open for SSH and the apiserver alone, and ended with; and what it has open then.
+# firewalld reads /etc/protocols, and its package does not say so.
 BEGIN = {
-    "firewalld": f"{INSTALL} firewalld nftables && {RUNS} && "
+    "firewalld": f"{INSTALL} firewalld nftables netbase && {RUNS} && "
     f"firewall-cmd --permanent --add-port={APISERVER_PORT}/tcp && firewall-cmd --reload",
     "ufw": f"{INSTALL} ufw && ufw allow 22/tcp && ufw allow {APISERVER_PORT}/tcp && ufw --force enable",
     "nftables": f"{INSTALL} nftables && nft -f - <<'end'\n{RULES}\nend",
