@@ -200,7 +200,8 @@ def _apart(
             (),
             nothing(each.proxy.unit),
             UnitChange(KEEPALIVED_UNIT, "stop", "until the holder has changed"),
-            each.serving,
+            # What its proxy is to listen on, it does not yet.
+            each.serving and each.proxy.action == "none",
         )
         for each in others
         if each.node in running
