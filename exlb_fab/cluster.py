@@ -328,7 +328,8 @@ class Cluster:
         vips = tuple(vip.address for vip in self.vips)
         match self.proxying.bind:
             case "all":
-                return (ANY_IPV4, *((ANY_IPV6,) if any(vip.version == 6 for vip in vips) else ()))
+                # The node's own address as well: a gate asks the proxy there.
+                return (ANY_IPV4, *((ANY_IPV6,) if any(each.version == 6 for each in (*vips, node.address)) else ()))
             case "vip":
                 return (*vips, LOOPBACK)  # by which the node itself can ask its own proxy
             case "node":

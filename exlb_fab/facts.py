@@ -259,7 +259,7 @@ class Facts:
         return Target(
             proxy=self.proxy_version,
             keepalived=self.keepalived_version,
-            services=self.proxy_services,
+            services=self.proxy_services if self.proxy_version else None,
             interface=self.interface_of(cluster.vip),
             contained=self.system is not None and self.system.container is not None,
         )

@@ -31,10 +31,13 @@ def password(path: Path, name: str, length: int) -> str:
             mode = os.fstat(file.fileno()).st_mode & 0o777
             if mode & 0o077:
                 raise EnvironmentFileError(f"{path}: mode {mode:04o} lets others read it", hint=f"chmod 600 {path}")
-            kept = _kept(path, file.read())
+            text = file.read()
+            kept = _kept(path, text)
             if name not in kept:
                 kept[name] = "".join(secrets.choice(_SIGNS) for _ in range(length))
-                file.write(f"{name}={kept[name]}\n")
+                # An editor may have left the last line without an end.
+                end = "\n" if text and not text.endswith("\n") else ""
+                file.write(f"{end}{name}={kept[name]}\n")
                 file.flush()
                 os.fsync(file.fileno())
             return kept[name]

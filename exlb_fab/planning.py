@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, get_args
 
 from exlb_fab import firewall, keepalived, selinux
-from exlb_fab.cluster import Address, Cluster, Node, Vip
+from exlb_fab.cluster import Address, Cluster, Listener, Node, Vip
 from exlb_fab.errors import EnvironmentFileError, ExlbError
 from exlb_fab.facts import Facts, FileFact, KeptFile, Survey
 from exlb_fab.firewall import Directive, Firewall, Opening
@@ -164,9 +164,9 @@ def plan(cluster: Cluster, desired: Mapping[Node, Desired], survey: Survey, *, u
     chosen = {node: survey.facts[node] for node in desired}
     refuse_contradictions(cluster, chosen)
     _refuse_unfit(cluster, proxy, chosen, unvalidated=unvalidated)
-    port = cluster.apiserver_listener.port
+    listener = cluster.apiserver_listener
     nodes = tuple(
-        _node_plan(node, desired[node], chosen[node], proxy, port) for node in cluster.nodes if node in desired
+        _node_plan(node, desired[node], chosen[node], proxy, listener) for node in cluster.nodes if node in desired
     )
     nodes = _numbered(nodes, survey)
     notices = _closing(nodes, survey, proxy)
@@ -294,8 +294,10 @@ def restart(cluster: Cluster, nodes: Sequence[Node], units: Sequence[str], surve
     def change(unit: str) -> UnitChange:
         return UnitChange(unit, "restart", "asked for") if unit in units else nothing(unit)
 
+    listener = cluster.apiserver_listener
     plans = tuple(
-        NodePlan(node, (), change(proxy.unit), change(KEEPALIVED_UNIT), _serving(survey.facts[node])) for node in nodes
+        NodePlan(node, (), change(proxy.unit), change(KEEPALIVED_UNIT), _serving(survey.facts[node], listener))
+        for node in nodes
     )
     return _ordered(cluster, plans, survey)
 
@@ -309,7 +311,7 @@ def upgrade(cluster: Cluster, packages: Mapping[Node, Upgrade], survey: Survey) 
             (),
             nothing(proxy.unit),
             nothing(KEEPALIVED_UNIT),
-            _serving(survey.facts[node]),
+            _serving(survey.facts[node], cluster.apiserver_listener),
             upgrade=packages[node],
         )
         for node in cluster.nodes
@@ -365,7 +367,7 @@ def _numbered(nodes: Sequence[NodePlan], survey: Survey) -> tuple[NodePlan, ...]
 # One node
 
 
-def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, port: int) -> NodePlan:
+def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, listener: Listener) -> NodePlan:
     changes = [change for file in desired.files if (change := _change(file, facts))]
     changes += [
         Change(file, facts.files[file.path], "to be removed")
@@ -379,14 +381,17 @@ def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, port: i
         _proxy_change(by_kind["proxy"], changes, facts, proxy),
         _unit_change(by_kind["keepalived"], changes, facts),
         # What was there before exlb may have served nobody, or not on this port.
-        _serving(facts) and port in proxy.ports(by_kind["proxy"].text),
+        _serving(facts, listener) and listener.port in proxy.ports(by_kind["proxy"].text),
         desired,
     )
 
 
-def _serving(facts: Facts) -> bool:
-    """Tell whether the node's proxy has somebody to give a connection to."""
-    return facts.proxy_state is not None and any(server.judged and server.up for server in facts.proxy_state.servers)
+def _serving(facts: Facts, listener: Listener) -> bool:
+    """Tell whether the node's proxy has an apiserver to give a connection to; other listeners may be up without one."""
+    servers = facts.proxy_state.servers if facts.proxy_state else ()
+    # What exlb did not write has names of its own.
+    asked = [server for server in servers if server.listener == listener.name] or servers
+    return any(server.judged and server.up for server in asked)
 
 
 def _change(file: File, facts: Facts) -> Change | None:

@@ -84,6 +84,16 @@ class SshOptions:
     ask: Callable[[str], str] | None = None
 
 
+class _Connection(fabric.Connection):  # type: ignore[misc] # Fabric ships no types
+    """A connection that leaves the Config alone, which all threads share.
+
+    What is no attribute of its class a Connection writes into its Config, and that builds itself anew for it: other
+    threads then do not find `user` or `connect_kwargs` there for a moment. Source: invoke/config.py, DataProxy.
+    """
+
+    inline_ssh_env: bool | None = None
+
+
 class SshConnector:
     """Opens connections to nodes; what they share (configuration, gateways, a key's passphrase) is made once."""
 
@@ -123,7 +133,7 @@ class SshConnector:
         }
         if self._settings.key:
             kwargs["key_filename"] = [str(self._settings.key)]
-        return fabric.Connection(
+        return _Connection(
             host,
             gateway=False,
             config=self._config,

@@ -75,11 +75,15 @@ def is_plain(text: str) -> bool:
 
 def is_address(text: str) -> bool:
     """Tell whether a text is an IP address."""
+    return _parsed(text) is not None
+
+
+def _parsed(text: str) -> Address | None:
+    """Return the address that a text is; one with a zone, which may hold any sign, is none."""
     try:
-        ip_address(text)
+        return None if "%" in text else ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def is_dotted(text: str) -> bool:
@@ -165,13 +169,12 @@ ssh_user = _word(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "a user name")
 
 def address(text: str) -> Address:
     """Parse the address of one machine, IPv4 or IPv6."""
-    try:
-        parsed = ip_address(text)
-    except ValueError:
-        if _is_ipv6(text):
-            raise Wrong(f"{shown(text)} is in brackets", f"write {text.strip('[]')}") from None
+    parsed = _parsed(text)
+    if parsed is None and _is_ipv6(text):
+        raise Wrong(f"{shown(text)} is in brackets", f"write {text.strip('[]')}")
+    if parsed is None:
         right = "write four numbers from 0 to 255, as in 192.0.2.10, or an IPv6 address, as in 2001:db8::10"
-        raise Wrong(f"{shown(text)} is not an IP address", right) from None
+        raise Wrong(f"{shown(text)} is not an IP address", right)
     kind = _unusable(parsed)
     if kind:
         raise Wrong(f"{parsed} is {kind}", "write the address of one machine on the network")
@@ -179,15 +182,14 @@ def address(text: str) -> Address:
 
 
 def _is_ipv6(text: str) -> bool:
-    try:
-        IPv6Address(text.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    """Tell whether a text is an IPv6 address, in brackets or not."""
+    return isinstance(_parsed(text.strip("[]")), IPv6Address)
 
 
 def _unusable(parsed: Address) -> str:
     """Return why an address cannot be one machine's on a network, "" if it can."""
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
+        return "an IPv4 address in disguise"
     if parsed == IPv4Address("255.255.255.255"):
         return "the broadcast address"
     if parsed.is_unspecified:
@@ -197,9 +199,7 @@ def _unusable(parsed: Address) -> str:
     if parsed.is_multicast:
         return "a multicast address"
     if isinstance(parsed, IPv6Address):
-        if parsed.is_link_local:
-            return "a link-local address, which says nothing without an interface"
-        return "an IPv4 address in disguise" if parsed.ipv4_mapped else ""
+        return "a link-local address, which says nothing without an interface" if parsed.is_link_local else ""
     if parsed.is_reserved or parsed in _THIS_NETWORK:
         return "a reserved address"
     return ""
@@ -226,11 +226,11 @@ def vip(text: str) -> Vip:
 
 def bind_address(text: str) -> Address:
     """Parse the address that a program of a node listens on: one of its own, or all of them."""
-    try:
-        parsed = ip_address(text)
-    except ValueError:
-        raise Wrong(f"{shown(text)} is not an IP address") from None
-    return parsed if parsed.is_unspecified or parsed.is_loopback else address(text)
+    parsed = _parsed(text)
+    if parsed is None:
+        raise Wrong(f"{shown(text)} is not an IP address")
+    local = isinstance(parsed, IPv4Address) or not parsed.ipv4_mapped
+    return parsed if local and (parsed.is_unspecified or parsed.is_loopback) else address(text)
 
 
 def host(text: str) -> str:
@@ -293,10 +293,13 @@ def seconds(text: str) -> float:
 def weight(text: str) -> int:
     """Parse what a failed or passed check changes a priority by. Source: keepalived.conf(5), vrrp_script `weight`."""
     digits = text.removeprefix("-")
-    found = _number(0, 253)(digits)
-    if not found:
+    if not _WHOLE_NUMBER.fullmatch(digits):
+        raise Wrong(f"{shown(text)} is not a whole number in plain digits")
+    if int(digits) > 253:
+        raise Wrong(f"{text} is not between -253 and 253")
+    if int(digits) == 0:
         raise Wrong("0 would take no part in any election", "write -60, or FAILOVER=fault for a check without weight")
-    return -found if digits != text else found
+    return int(text)
 
 
 def yes(text: str) -> bool:
@@ -309,6 +312,8 @@ def tracks(text: str) -> tuple[Track, ...]:
     found = tuple(_track(each) for each in text.split(","))
     if len(set(found)) < len(found):
         raise Wrong(f"{shown(text)} has a check twice")
+    if {"process", "script"} <= set(found):
+        raise Wrong(f"{shown(text)} checks the process twice, by events and by a script", "write one of the two")
     return found
 
 
@@ -346,6 +351,9 @@ class Extra(NamedTuple):
     method: CheckMethod
     path: str
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def extra(text: str) -> Extra:
     """Parse `NAME PORT BACKEND:PORT,BACKEND:PORT [CHECK]`; without a CHECK, or with `check`, it is tcp."""
@@ -355,6 +363,8 @@ def extra(text: str) -> Extra:
     name, at, servers, *check = words
     try:
         backends = tuple(_endpoint(each) for each in servers.split(","))
+        if len({(where.casefold(), number) for where, number in backends}) < len(backends):
+            raise Wrong(f"{shown(servers)} has a backend twice")
         method, path = _check(check[0]) if check else ("tcp", "")
         return Extra(server_name(name), port(at), backends, method, path)
     except Wrong as wrong:

@@ -280,7 +280,7 @@ VARIABLES: tuple[Spec, ...] = (
     Spec(
         "STATS_BIND",
         "the address that the statistics page listens on",
-        "write an address of the nodes, 0.0.0.0, or 127.0.0.1",
+        "write 0.0.0.0 or :: for all addresses of a node, or 127.0.0.1",
         otherwise="0.0.0.0 with a STATS_PASSWORD, 127.0.0.1 without",
         unit="address",
     ),

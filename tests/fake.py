@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from exlb_fab.firewall import Firewall
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, ProxyState, Server
 from exlb_fab.remote import Channel, Completed, Connect, Remote
-from exlb_fab.rendering import ROOT, File
+from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File
 
 PROXY = PROXIES["haproxy"]
 VIP = IPv4Address("198.51.100.100")
@@ -87,7 +87,7 @@ VRRP = Vrrp(
     process_delay_seconds=0,
     failover="weighted",
     preempt=True,
-    garp=Garp(delay_seconds=5, repeat=5, refresh_seconds=5, refresh_repeat=1),
+    garp=Garp(delay_seconds=5, repeat=5, refresh_seconds=1, refresh_repeat=1),
 )
 
 
@@ -210,9 +210,13 @@ class FakeFile:
     mode: int = 0o644
     owner: str = ROOT
 
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
     def __str__(self) -> str:
         """Return it as a manifest has it."""
-        return f"{self.mode:o} {self.owner} {hashlib.sha256(self.text.encode()).hexdigest()}"
+        return f"{self.mode:o} {self.owner} {self.sha256}"
 
 
 @dataclass
@@ -222,6 +226,11 @@ class FakeGeneration:
     files: dict[str, FakeFile | None]
     meta: dict[str, str] = field(default_factory=dict)
     was_active: bool = False
+
+    @property
+    def attachments(self) -> dict[str, FakeFile | None]:
+        """Return what its other files name: in place before these are validated, and never changed."""
+        return {path: file for path, file in self.files.items() if _kind(path) == "attachment"}
 
 
 @dataclass
@@ -307,7 +316,9 @@ class FakeNode:
     @property
     def edited(self) -> bool:
         """Tell whether the active files are not those of the current generation."""
-        return self.current is not None and self.active.files != self.generations[self.current].files
+        return self.current is not None and any(
+            file != self.files.get(path) for path, file in self.generations[self.current].files.items()
+        )
 
     def put(self, files: Mapping[str, FakeFile | None]) -> None:
         """Make files the active ones."""
@@ -511,13 +522,17 @@ class FakeRemote:
 
     def _addresses(self) -> str:
         own = self._fake.node.address
-        lines = ["1: lo    inet 127.0.0.1/8 scope host lo", f"2: eth0    inet {own}/24 scope global eth0"]
+        family = "inet" if own.version == 4 else "inet6"
+        prefix = 24 if own.version == 4 else 64
+        lines = ["1: lo    inet 127.0.0.1/8 scope host lo", f"2: eth0    {family} {own}/{prefix} scope global eth0"]
         if self._fake in self._fleet.holders:
-            lines.append(f"2: eth0    inet {self._fleet.cluster.vip}/32 scope global eth0")
+            vip = self._fleet.cluster.vip.address
+            family = "inet" if vip.version == 4 else "inet6"
+            lines.append(f"2: eth0    {family} {vip}/{vip.max_prefixlen} scope global eth0")
         return "\n".join(lines)
 
     def _sockets(self) -> str:
-        own = re.findall(r"^    bind (\S+)$", self._fake.running or "", re.MULTILINE)
+        own = re.findall(r"^    bind (\S+)(?: v6only)?$", self._fake.running or "", re.MULTILINE)
         lines = [f'LISTEN 0 4096 {bind} 0.0.0.0:* users:(("haproxy",pid=7,fd=9))' for bind in own]
         return "\n".join([*lines, *self._fake.foreign_sockets])
 
@@ -545,8 +560,7 @@ class FakeRemote:
         for number, kept in ((number, self._fake.generations[number]) for number in self._fake.kept):
             lines += [f"generation {number:04d}", *(f"meta {name}={value}" for name, value in kept.meta.items())]
             for place, (path, file) in enumerate(kept.files.items(), 1):
-                kind = "proxy" if path == PROXY.path else "keepalived"
-                lines.append(f"file {place} {kind} {file or 'absent - -'} {path}")
+                lines.append(f"file {place} {_kind(path)} {file or 'absent - -'} {path}")
         return "\n".join([*lines, "journal 2027-01-02T03:04:05Z 0 -> 0001 ann bastion push-config: done"])
 
     def _proxy_state(self) -> str:
@@ -605,8 +619,10 @@ class FakeRemote:
                 return Completed(1, f"step {action}\n{said}\nexlb-apply: failed {action}\n", "")
             case ("stage", [] | ["unvalidated"]):
                 fake.staged = _unframed(data)
+                fake.put(fake.staged.attachments)
             case ("prepare", [number] | [number, "unvalidated"]):
                 fake.staged = copy.deepcopy(fake.generations[int(number)])
+                fake.put(fake.staged.attachments)
             case ("discard", []):
                 fake.staged = None
             case _:
@@ -741,6 +757,11 @@ class FakeChannel:
             self._fake.lock = None
 
 
+def _kind(path: str) -> str:
+    """Return the kind of a file, as a manifest has it."""
+    return {PROXY.path: "proxy", KEEPALIVED_PATH: "keepalived"}.get(path, "attachment")
+
+
 def _unframed(data: str) -> FakeGeneration:
     """Read a generation the way apply.sh does."""
     lines, staged, binds = iter(data.splitlines()), FakeGeneration({}), 0
@@ -749,14 +770,18 @@ def _unframed(data: str) -> FakeGeneration:
             case ["meta", name, *words]:
                 staged.meta[name] = " ".join(words)
             case ["bind", address, port]:
-                binds += bool(IPv4Address(address) and int(port))
+                binds += bool(ip_address(address) and int(port))
+            case ["absent", kind, path]:
+                assert kind == _kind(path)
+                staged.files[path] = None
             case ["file", kind, mode, owner, count, path]:
-                assert kind == ("proxy" if path == PROXY.path else "keepalived")
+                assert kind == _kind(path)
                 text = "".join(f"{next(lines)}\n" for _ in range(int(count)))
-                staged.files[path] = FakeFile(text, int(mode, 8), owner)
+                staged.files[path] = file = FakeFile(text, int(mode, 8), owner)
+                assert kind != "attachment" or file.sha256[:ATTACHMENT_DIGITS] in path
             case _:
                 raise AssertionError(f"not understood by apply.sh: {header!r}")
     assert list(staged.meta) == ["when", "who", "from", "tool", "what"]
-    assert list(staged.files) == [PROXY.path, KEEPALIVED_PATH]
+    assert set(staged.files) >= {PROXY.path, KEEPALIVED_PATH}
     assert binds
     return staged

@@ -59,7 +59,7 @@ def _strangers(view: View, servers: Sequence[Server]) -> list[str]:
         f"{name} is {address}"
         for (listener, name), address in seen.items()
         if (backend := wanted.get((listener, name))) is None
-        or (is_address(backend.host) and address and address != f"{backend.host}:{backend.port}")
+        or (is_address(backend.host) and address and address != backend.endpoint)
     ]
 
 

@@ -9,6 +9,7 @@ from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed,
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Facts
+from exlb_fab.planning import binds
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.rendering import mask_keepalived
 
@@ -84,10 +85,15 @@ def keepalived_unit(view: View, node: Node) -> Verdict:
 def listening(view: View, node: Node) -> Verdict:
     if stopped := view.stopped(node):
         return stopped
-    cluster, facts = view.cluster, view.facts(node)
-    wanted = list(dict.fromkeys((*(each.port for each in cluster.listeners), cluster.stats.port)))
-    owners = {port: {s.process for s in facts.sockets if s.port == port} for port in wanted}
-    closed = [str(port) for port, processes in owners.items() if not processes]
+    # By address and port: bound to the VIPs alone, the proxy may share its port with others.
+    owners: dict[int, set[str | None]] = {}
+    unheard = set[int]()
+    for address, port in binds(view.cluster, node):
+        found = {each.process for each in view.facts(node).sockets if each.covers(address, port)}
+        owners.setdefault(port, set()).update(found)
+        if not found:
+            unheard.add(port)
+    closed = [str(port) for port in owners if port in unheard]
     if closed:
         return failed(f"nobody listens on {' and '.join(closed)}", hint=f"exlb restart {view.proxy.unit}")
     foreign = [
@@ -96,7 +102,7 @@ def listening(view: View, node: Node) -> Verdict:
     if foreign:
         port, process = foreign[0]
         return failed(f"{process or 'another process'} listens on {port}", hint="stop it, or choose another port")
-    return passed(" ".join(map(str, wanted)))
+    return passed(" ".join(map(str, owners)))
 
 
 @CHECKS.per_node("node.files", "The active files are the rendered ones")

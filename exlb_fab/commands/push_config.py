@@ -53,6 +53,9 @@ class PushReport(Report):
 def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushReport:
     """Render, compare, show, validate on every node, and roll out: backups first, the holder last."""
     templates = rendering.Templates(options.templates)
+    # A template that is broken is found before a node is contacted.
+    for node in cluster.nodes:
+        rendering.render(cluster, node, templates, rendering.Target(interface="any"))
     differences = Differences(cluster, fleet)
 
     def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:

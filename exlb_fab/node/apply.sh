@@ -25,6 +25,7 @@
 trap '' HUP INT PIPE
 
 kept=10
+apiservers=kube-master
 keepalived_path=/etc/keepalived/keepalived.conf
 mounts=/proc/self/mountinfo
 processes=/proc
@@ -409,6 +410,8 @@ judge_proxy() {
 		if [ -n "$1" ]; then echo "no server is up, and before there were: $1" && return 1; fi
 		return 0
 	fi
+	# Only an apiserver answers that URL, and another listener may be up before there is any.
+	case " $now" in *" $apiservers/"*) ;; *) if proxy_servers | grep -q "^$apiservers/"; then return 0; fi ;; esac
 	code=$(curl -q --noproxy '*' -ks -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code}' "$2")
 	case $code in 000 | '') echo "$2 is not answered" && return 1 ;; esac
 }

@@ -53,10 +53,14 @@ proxy_digest() {
 		sed -n 's/^description: exlb-\([0-9a-f]*\)$/\1/p'
 }
 
+# "ADDRESS:PORT" of a row of `show servers state`, an IPv6 address in brackets, as a configuration has it.
+# shellcheck disable=SC2016 # awk expands it
+proxy_endpoint='function endpoint() { return ($5 ~ /:/ ? "[" $5 "]" : $5) ":" $19 }'
+
 # proxy_servers: "BACKEND/SERVER ADDRESS:PORT" of every server of a running proxy.
 proxy_servers() {
 	printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null |
-		awk '/^[0-9]+ / { print $2 "/" $4, $5 ":" $19 }'
+		awk "$proxy_endpoint"'/^[0-9]+ / { print $2 "/" $4, endpoint() }'
 }
 
 # proxy_up: "BACKEND/SERVER" of those that are up. Only columns in front of any text that could hold a comma are read.
@@ -84,12 +88,14 @@ proxy_remember() {
 	downs=1
 	if [ "$(grep -E "$checks" "$1")" != "$(grep -E "$checks" "$2")" ]; then downs=0; fi
 	known=$(printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) || return 0
-	printf '%s\n' "$known" | awk -v downs="$downs" -v drains="$drains" '
+	printf '%s\n' "$known" | awk -v downs="$downs" -v drains="$drains" "$proxy_endpoint"'
 		function line() { $1 = $1; return $0 }
 		FILENAME == ARGV[1] { if ($1 == "server") old[line()] = 1; next }
 		FILENAME == ARGV[2] { if ($1 == "server" && line() in old) same[$2, $3] = 1; next }
 		/^1$/ || /^#/ { print; next }
-		(downs && $6 == 0 || drains && $7 > 0) && ($4, $5 ":" $19) in same { print }
+		# Flags of the administrative state: 1 is disabled by the socket, 8 drained; the rest haproxy finds out itself.
+		function drained() { return $7 % 2 || int($7 / 8) % 2 }
+		(downs && $6 == 0 || drains && drained()) && ($4, endpoint()) in same { print }
 	' "$1" "$2" - >"$proxy_memory.new" && mv -f "$proxy_memory.new" "$proxy_memory"
 }
 

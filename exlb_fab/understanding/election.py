@@ -137,7 +137,7 @@ def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterato
         yield f"{reading.locate('PRIORITIES')}: PRIORITIES: the first of NODE_IPS does not have the highest"
     if draft.vrrp.failover == "fault" and reading.is_set("CHECK_WEIGHT"):
         yield f"{reading.locate('CHECK_WEIGHT')}: CHECK_WEIGHT: has no effect with FAILOVER=fault"
-    if reading.is_set("PROCESS_DELAY") and "process" not in draft.vrrp.track:
+    if draft.vrrp.process_delay_seconds and "process" not in draft.vrrp.track:
         yield f"{reading.locate('PROCESS_DELAY')}: PROCESS_DELAY: has no effect without TRACK=process"
     if not draft.vrrp.garp.refresh_seconds:
         yield (

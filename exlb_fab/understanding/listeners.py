@@ -122,12 +122,21 @@ def compare(draft: ListenersDraft, nodes: NodesDraft, ssh_port: int, reading: Re
     )
     for vip in nodes.vips:
         if str(vip) in draft.hosts:
-            reading.fault("MASTER_VIP", f"{vip} is the address of an apiserver", "write an address that no machine has")
+            name = "MASTER_VIP" if vip is nodes.vip else "EXTRA_VIPS"
+            reading.fault(name, f"{vip} is the address of an apiserver", "write an address that no machine has")
     _compare_ingress(draft, reading)
     _compare_names(draft, reading)
     _compare_ports(draft, nodes, ssh_port, reading)
-    if draft.stats.admin and draft.stats.password is None and not reading.is_faulty("STATS_PASSWORD"):
+    _compare_stats(draft.stats, nodes, reading)
+
+
+def _compare_stats(stats: Stats, nodes: NodesDraft, reading: Reading) -> None:
+    """Refuse a page that everybody can use to disable backends, and one that only one of several nodes can have."""
+    if stats.admin and stats.password is None and not reading.is_faulty("STATS_PASSWORD"):
         reading.fault("STATS_ADMIN", "would let everybody disable the backends", "set STATS_PASSWORD as well")
+    if stats.bind in nodes.addresses and len(nodes.addresses) > 1:
+        wrong = f"{stats.bind} is the address of one node, and the proxy of each would listen on it"
+        reading.fault("STATS_BIND", wrong)
 
 
 def _compare_ingress(draft: ListenersDraft, reading: Reading) -> None:
@@ -192,10 +201,12 @@ def doubts(draft: ListenersDraft, reading: Reading) -> Iterator[str]:
     ):
         if found < SHORT_MS:
             yield f"{reading.locate(name)}: {name}: less than 10m cuts watches and `kubectl logs -f`; write {name}=10m"
-    if not draft.ingress_hosts:
-        for name in ("INGRESS_PROXY_PROTOCOL", *(f"INGRESS_{kind}_PORT" for kind in INGRESS_LISTENERS)):
-            if reading.is_set(name):
-                yield f"{reading.locate(name)}: {name}: has no effect; set INGRESS_NODE_IPS as well"
+    needs = {"INGRESS_PROXY_PROTOCOL": None if draft.ingress_hosts else "INGRESS_NODE_IPS"}
+    for kind, each in draft.ingress.items():
+        needs[f"INGRESS_{kind}_PORT"] = None if each.node_port else f"INGRESS_{kind}_NODEPORT"
+    for name, needed in needs.items():
+        if needed and reading.is_set(name):
+            yield f"{reading.locate(name)}: {name}: has no effect; set {needed} as well"
 
 
 def method(check: values.HealthCheck) -> CheckMethod:

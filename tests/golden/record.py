@@ -28,7 +28,7 @@ def record(path: Path) -> None:
     cluster = load(Path(os.environ["EXLB_ENV"]))
     node, proxy = cluster.nodes[0], PROXIES[cluster.proxy]
     questions = [
-        *facts.configuration_questions(proxy),
+        *facts.configuration_questions(cluster),
         *facts.service_questions(cluster, node),
         "history",
         "lock",

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exlb_fab.cluster import Cluster, Secret, Stats
-from exlb_fab.rendering import DIGEST_LENGTH, File, Templates, render
+from exlb_fab.cluster import Cluster, Secret
+from exlb_fab.rendering import DIGEST_LENGTH, File, Target, Templates, render
 from exlb_fab.understanding import load
-from tests.fake import cluster
+from tests.fake import STATS, cluster
 
 HERE = Path(__file__).parent
 TEMPLATES = Templates()
@@ -33,7 +33,11 @@ def loaded(case: str, tmp_path: Path) -> Cluster:
 
 def rendered(cluster: Cluster) -> dict[str, str]:
     """Return the files of all nodes by NODE/PATH, and their modes in one more."""
-    files = {f"{node}{file.path}": file for node in cluster.nodes for file in render(cluster, node, TEMPLATES)}
+    files = {
+        f"{node}{file.path}": file
+        for node in cluster.nodes
+        for file in render(cluster, node, TEMPLATES, Target()).files
+    }
     modes = "".join(f"{file.mode:04o} {path}\n" for path, file in files.items())
     return {"modes": modes, **{path: file.text for path, file in files.items()}}
 
@@ -75,7 +79,7 @@ def named(file: File) -> str:
 
 
 def files_of(cluster: Cluster) -> list[File]:
-    return [file for node in cluster.nodes for file in render(cluster, node, TEMPLATES)]
+    return [file for node in cluster.nodes for file in render(cluster, node, TEMPLATES, Target()).files]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,7 +110,7 @@ def changed(nodes: int, balance: str, password: str | None, router_id: int) -> C
     return replace(
         plain,
         listeners=(replace(plain.apiserver_listener, balance=balance),),  # type: ignore[arg-type]
-        stats=Stats(10080, "admin", Secret(password) if password else None),
+        stats=replace(STATS, password=Secret(password) if password else None),
         vrrp=replace(plain.vrrp, router_id=router_id),
     )
 

@@ -148,7 +148,8 @@ class Bastion:
 
     def sessions(self, node: str) -> int:
         """Return how many commands the node's sshd has run so far."""
-        log = self.inside(node, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
+        # By its own name: what a session says may be the user's unit's, and newer ones have a program of their own.
+        log = self.inside(node, "journalctl", "-t", "sshd", "-t", "sshd-session", "-o", "cat", "--no-pager")
         return log.count("Starting session: command")
 
     def wait_until(self, condition: Callable[[], bool], limit_seconds: float = 60) -> None:

@@ -11,18 +11,18 @@ import pytest
 
 from exlb_fab import checks
 from exlb_fab.checks import CHECKS, Verdict, View
-from exlb_fab.cluster import Apiserver, Cluster, Node
+from exlb_fab.cluster import Backend, Bind, Cluster, Node
 from exlb_fab.commands.verify import VerdictRow, VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
 from exlb_fab.facts import Facts, FileFact, Reply, Socket, Survey, Unit, node_url, vip_url
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import ProxyState, Server
-from exlb_fab.rendering import Templates, render
-from tests.fake import cluster, converged, holding
+from exlb_fab.rendering import Target, Templates, render
+from tests.fake import PROXYING, cluster, converged, holding
 
 THREE = cluster()
 TEMPLATES = Templates()
-DESIRED = {node: render(THREE, node, TEMPLATES) for node in THREE.nodes}
+DESIRED = {node: render(THREE, node, TEMPLATES, Target()) for node in THREE.nodes}
 LB1, LB2, LB3 = THREE.nodes
 VIP = "198.51.100.100"
 STOPPED = Unit("loaded", "failed", "failed", "enabled", ("[ALERT] cannot bind socket", "Main process exited"))
@@ -43,7 +43,7 @@ def view(
     found = {}
     for node in of.nodes:
         changes = {**(everywhere or {}), **(lb2 if node == LB2 else {})}
-        facts = converged(of, node, DESIRED[node], **changes)
+        facts = converged(of, node, DESIRED[node].files, **changes)
         found[node] = holding(of, facts) if node in holders else facts
     errors = {node: error or UnreachableError(f"{node}: cannot connect", hint="is it up?") for node in away}
     answered = {node: facts for node, facts in found.items() if node not in away}
@@ -73,7 +73,7 @@ EMPTY = Reply(None, "TLS connect error: unexpected eof", accepted=True)
 
 def states(*statuses: tuple[str, str, int | None], address: str = "198.51.100.1{}:6443") -> ProxyState:
     """Return what the proxy of lb2 says of its servers: status, check and code of each."""
-    digest = next(file.digest for file in DESIRED[LB2] if file.kind == "proxy")
+    digest = next(file.digest for file in DESIRED[LB2].files if file.kind == "proxy")
     return ProxyState(
         digest,
         tuple(
@@ -148,7 +148,7 @@ def test_nothing_can_be_said_where_no_node_answers() -> None:
     seen = view(away=THREE.nodes)
     found = {each.check: each for each in checks.verdicts(seen) if each.node is None}
     assert {each.status for each in found.values()} == {"skip"}
-    assert set(found) == {"node.same-versions", "vip.single-holder", "backend.any"}
+    assert set(found) == {"node.same-versions", "vip.single-holder", "vip.extra", "backend.any"}
 
 
 # Nodes
@@ -212,8 +212,29 @@ def test_port_of_another_process_is_not_our_proxy_listening(process: str | None,
     assert words in found.text
 
 
+@pytest.mark.parametrize(
+    ("bind", "addresses", "expected"),
+    [
+        ("vip", [VIP, "127.0.0.1"], ("pass", "8443 10080")),
+        ("vip", [VIP], ("fail", "nobody listens on 8443")),
+        ("vip", ["0.0.0.0"], ("pass", "8443 10080")),
+        ("node", [VIP, "198.51.100.12"], ("fail", "kube-apiserver listens on 8443")),
+    ],
+)
+def test_bound_to_some_addresses_the_proxy_has_to_listen_on_each_and_others_may_have_the_rest(
+    bind: Bind, addresses: list[str], expected: tuple[str, str]
+) -> None:
+    of = replace(THREE, proxying=replace(PROXYING, bind=bind))
+    others = [Socket("198.51.100.12", 8443, "kube-apiserver")] if "0.0.0.0" not in addresses else []
+    own = [*(Socket(each, 8443, "haproxy") for each in addresses), Socket("127.0.0.1", 10080, "haproxy")]
+    urls = {url: OK for node in of.nodes for url in (vip_url(of), node_url(of, node))}
+    seen = view(of=of, sockets=(*own, *others), everywhere={"replies": urls})
+    found = verdict("node.ports", LB2, seen)
+    assert (found.status, found.text) == expected
+
+
 def test_files_that_differ_or_are_missing_are_named() -> None:
-    proxy, keepalived = DESIRED[LB2]
+    proxy, keepalived = DESIRED[LB2].files
     files = {proxy.path: FileFact("absent"), keepalived.path: FileFact("regular file", 0o644, "0:0", "00")}
     found = verdict("node.files", LB2, view(files=files))
     assert (found.status, found.text) == ("fail", f"{proxy.path} is missing, {keepalived.path} differs")
@@ -356,7 +377,7 @@ def test_proxy_that_serves_another_address_than_configured_is_red() -> None:
 
 
 def test_backend_with_a_dns_name_may_have_any_address() -> None:
-    named = Apiserver("198.51.100.11", "api.example.org", 6443)
+    named = Backend("198.51.100.11", "api.example.org", 6443)
     listener = THREE.apiserver_listener
     by_name = replace(THREE, listeners=(replace(listener, backends=(named, *listener.backends[1:])),))
     seen = view(of=by_name, proxy_state=states(*[("UP", "L7OK", 200)] * 3))

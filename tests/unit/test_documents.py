@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from exlb_fab.understanding.election import TIMES
 from exlb_fab.variables import VARIABLES, Spec
 
 ROOT = Path(__file__).parents[2]
@@ -25,4 +26,21 @@ def test_the_table_of_variables_says_what_the_code_does(spec: Spec) -> None:
     default = "**required**" if spec.required else optional
     unit = spec.unit or ("array" if spec.is_array else "")
     row = f"| `{spec.name}` | {spec.description} | {default} | {unit} |"
+    assert row in (ROOT / "docs/environment.md").read_text().splitlines()
+
+
+def test_the_tables_have_the_variables_in_the_order_and_under_the_headings_of_the_example() -> None:
+    document = (ROOT / "docs/environment.md").read_text()
+    example = (ROOT / "env.example.sh").read_text()
+    assert re.findall(r"^\| `([A-Z_]+)` \| [^|]+ \| [^|]+ \|[^|]*\|$", document, re.MULTILINE) == [
+        spec.name for spec in VARIABLES
+    ]
+    headings = [line.removeprefix("# ").rstrip("- ") for line in example.splitlines() if line.endswith("-----")]
+    sections = [line.removeprefix("## ") for line in document.splitlines() if line.startswith("## ")]
+    assert [each for each in sections if each in headings] == [each for each in headings if not each.endswith(".")]
+
+
+@pytest.mark.parametrize("timing", TIMES)
+def test_the_presets_of_timing_are_those_of_the_code(timing: str) -> None:
+    row = f"| `{timing}` | {' | '.join(f'{value:g}' for value in TIMES[timing])} |"
     assert row in (ROOT / "docs/environment.md").read_text().splitlines()

@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parents[2] / "env.example.sh"
 OPTIONAL = [spec for spec in VARIABLES if not spec.required]
 REQUIRED = [spec for spec in VARIABLES if spec.required]
 EDITED = {
-    "NODE_IPS": "NODE_IPS=(10.0.0.1 10.0.0.2)",
+    "NODE_IPS": "NODE_IPS=(10.0.0.1 10.0.0.2 10.0.0.3)",
     "VIP_IF": "VIP_IF=ens3",
     "MASTER_VIP": "MASTER_VIP=10.0.0.10/24",
 }
@@ -47,7 +47,9 @@ def test_the_example_shows_the_default_and_the_unit_of_every_variable(spec: Spec
     found = paragraph(spec)
     assert f"\n#{spec.name}={spec.default}" in found
     assert not spec.default or found.endswith(f"={spec.default}")
-    assert not spec.unit or f"Unit: {spec.unit}." in found
+    # A choice is written as it stands there; everything else is measured in something.
+    form = f"Write {spec.unit}." if spec.right == f"write {spec.unit}" else f"Unit: {spec.unit}."
+    assert not spec.unit or form in found
     assert not spec.otherwise or f"Default: {spec.otherwise}." in found
 
 
@@ -64,7 +66,7 @@ def test_the_example_sets_nothing_but_what_is_required() -> None:
 
 def test_the_example_is_accepted_once_its_three_required_lines_are_edited(tmp_path: Path) -> None:
     cluster = load(edited(tmp_path, EXAMPLE.read_text()))
-    assert [str(node) for node in cluster.nodes] == ["10.0.0.1", "10.0.0.2"]
+    assert [str(node) for node in cluster.nodes] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
     assert {node.interface for node in cluster.nodes} == {"ens3"}
     assert (str(cluster.vip), cluster.vip.prefix) == ("10.0.0.10", 24)
     assert cluster.warnings == ()
@@ -72,12 +74,19 @@ def test_the_example_is_accepted_once_its_three_required_lines_are_edited(tmp_pa
 
 def test_the_example_is_accepted_with_all_its_optional_lines_in_use(tmp_path: Path) -> None:
     text = re.sub(r"^#([A-Z_]+=)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
-    text = re.sub(r"_NAMES=\((\S+) (\S+) \S+\)", r"_NAMES=(\1 \2)", text)
+    authorities = tmp_path / "ca.crt"
+    authorities.write_text("-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n")
+    text = text.replace("APISERVER_CA=~/pki/ca.crt", f"APISERVER_CA={authorities}")
     cluster = load(edited(tmp_path, text))
     assert cluster.warnings == ()
     assert cluster.kube_apiserver == "https://10.0.0.10:8443"
     assert cluster.stats.password is not None
     assert "default" not in {setting.source for setting in cluster.settings}
+
+
+def test_the_example_has_the_variables_in_the_order_of_the_table() -> None:
+    names = re.findall(r"^#?([A-Z][A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE)
+    assert names == [spec.name for spec in VARIABLES]
 
 
 def test_the_example_as_shipped_passes_bash_and_shellcheck() -> None:

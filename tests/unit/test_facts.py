@@ -11,13 +11,14 @@ import contextlib
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from exlb_fab.cluster import Vip
 from exlb_fab.errors import FactsError
 from exlb_fab.facts import (
     END_MARK,
@@ -32,6 +33,8 @@ from exlb_fab.facts import (
     Socket,
     Survey,
     Unit,
+    configuration_questions,
+    node_url,
     parse,
     parse_addresses,
     parse_answers,
@@ -44,11 +47,13 @@ from exlb_fab.facts import (
     parse_sockets,
     parse_system,
     parse_unit,
+    vip_url,
 )
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import PROXIES
 from exlb_fab.proxies.haproxy import parse_state
-from tests.fake import cluster
+from exlb_fab.rendering import Target, Templates, render
+from tests.fake import PROXYING, VRRP, cluster
 
 RECORDED = Path(__file__).parents[1] / "golden" / "recorded"
 PROXY = PROXIES["haproxy"]
@@ -88,7 +93,7 @@ def test_deployed_node_of_every_release_is_understood(
     assert found.holds(IPv4Address("198.51.100.100"))
     assert found.holds(IPv4Address("198.51.100.11"))
     assert {(each.address, each.port) for each in found.sockets if each.process == "haproxy"} == {
-        (None, 8443), ("127.0.0.1", 10080),
+        ("0.0.0.0", 8443), ("127.0.0.1", 10080),
     }  # fmt: skip
     assert found.files["/etc/haproxy/haproxy.cfg"].mode == 0o644
     assert found.proxy_state is not None
@@ -224,18 +229,18 @@ def test_address_of_another_family_is_left_alone() -> None:
     [
         (
             'LISTEN 0      4096     0.0.0.0:8443  0.0.0.0:* users:(("haproxy",pid=924,fd=9))',
-            Socket(None, 8443, "haproxy"),
+            Socket("0.0.0.0", 8443, "haproxy"),
         ),
         (
             'LISTEN 0      4096   127.0.0.1:10080 0.0.0.0:* users:(("haproxy",pid=1,fd=8))',
             Socket("127.0.0.1", 10080, "haproxy"),
         ),
-        ("LISTEN 0      1024     0.0.0.0:6443  0.0.0.0:*      ", Socket(None, 6443, None)),
+        ("LISTEN 0      1024     0.0.0.0:6443  0.0.0.0:*      ", Socket("0.0.0.0", 6443, None)),
         (
             'LISTEN 0      511            *:80          *:* users:(("nginx",pid=2,fd=6),("nginx",pid=1,fd=6))',
             Socket(None, 80, "nginx"),
         ),
-        ('LISTEN 0      128         [::]:22       [::]:* users:(("sshd",pid=36,fd=4))', Socket(None, 22, "sshd")),
+        ('LISTEN 0      128         [::]:22       [::]:* users:(("sshd",pid=36,fd=4))', Socket("::", 22, "sshd")),
         ("LISTEN 0      128      [::1]:631       [::]:*", Socket("::1", 631, None)),
         ("LISTEN 0 4096 127.0.0.53%lo:53 0.0.0.0:*", Socket("127.0.0.53", 53, None)),
         ("LISTEN 0 4096 [fe80::1]%eth0:8443 [::]:*", Socket("fe80::1", 8443, None)),
@@ -250,14 +255,128 @@ def test_sockets_are_understood_in_every_form_that_ss_prints(line: str, expected
     ("socket", "address", "port", "expected"),
     [
         (Socket(None, 80, None), "10.0.0.1", 80, True),
+        (Socket(None, 80, None), "2001:db8::1", 80, True),
+        (Socket(None, 80, None), "::", 80, True),
+        (Socket(None, 80, None), "10.0.0.1", 81, False),
         (Socket("10.0.0.1", 80, None), "10.0.0.1", 80, True),
         (Socket("10.0.0.1", 80, None), "10.0.0.10", 80, False),
         (Socket("10.0.0.1", 80, None), "0.0.0.0", 80, True),
-        (Socket(None, 80, None), "10.0.0.1", 81, False),
+        (Socket("10.0.0.1", 80, None), "::", 80, False),
+        (Socket("0.0.0.0", 80, None), "10.0.0.1", 80, True),
+        (Socket("0.0.0.0", 80, None), "2001:db8::1", 80, False),
+        (Socket("0.0.0.0", 80, None), "::", 80, False),
+        (Socket("::", 80, None), "2001:db8::1", 80, True),
+        (Socket("::", 80, None), "10.0.0.1", 80, False),
+        (Socket("::", 80, None), "0.0.0.0", 80, False),
+        (Socket("2001:db8::1", 80, None), "2001:db8:0::1", 80, True),
+        (Socket("2001:db8::1", 80, None), "::", 80, True),
+        (Socket("2001:db8::1", 80, None), "::", 81, False),
     ],
 )
-def test_socket_covers_its_own_address_and_port(socket: Socket, address: str, port: int, expected: bool) -> None:
-    assert socket.covers(address, port) is expected
+def test_socket_takes_its_own_address_and_port_and_those_of_its_family_where_it_has_all(
+    socket: Socket, address: str, port: int, expected: bool
+) -> None:
+    assert socket.covers(ip_address(address), port) is expected
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [(None, False), ("0.0.0.0", False), ("::", False), ("127.0.0.1", True), ("127.0.0.53", True), ("::1", True)],
+)
+def test_only_a_socket_on_the_loopback_is_for_the_node_alone(address: str | None, local: bool) -> None:
+    assert Socket(address, 80, None).local is local
+
+
+# What the files of a node are rendered for
+
+
+@pytest.mark.parametrize(
+    ("addresses", "interface"),
+    [
+        (["lo 127.0.0.1/8", "eth0 198.51.100.11/24"], "eth0"),
+        (["eth0 198.51.100.11/24", "eth0 198.51.100.12/25"], "eth0"),
+        (["eth0 203.0.113.7/24", "bond0 198.51.100.11/24"], "bond0"),
+        (["eth0 198.51.100.11/24", "eth1 198.51.100.12/24"], None),
+        (["eth0 203.0.113.7/24"], None),
+        (["eth0 198.51.100.100/24"], None),
+        (["eth0 198.51.100.11/24", "eth1 198.51.100.100/32"], "eth0"),
+        (["lo 198.51.100.11/24"], None),
+        (["eth0 2001:db8::11/32"], None),
+        ([], None),
+    ],
+    ids=[
+        "one",
+        "two networks on one",
+        "another beside it",
+        "two interfaces",
+        "another network",
+        "the VIP itself",
+        "the VIP on another one",
+        "the loopback",
+        "the other family",
+        "none",
+    ],
+)
+def test_interface_of_a_vip_is_the_only_one_with_a_network_that_contains_it(
+    addresses: list[str], interface: str | None
+) -> None:
+    pairs = [each.split() for each in addresses]
+    found = Facts(addresses=tuple(Address(name, ip_interface(address)) for name, address in pairs))
+    assert found.interface_of(Vip(ip_address("198.51.100.100"), None)) == interface
+
+
+def test_interface_of_an_ipv6_vip_is_found_alike() -> None:
+    found = Facts(addresses=parse_addresses("2: eth0 inet6 fe80::1/64\n3: eth1 inet6 2001:db8::11/64"))
+    assert found.interface_of(Vip(ip_address("2001:db8::100"), 64)) == "eth1"
+
+
+@pytest.mark.parametrize(("container", "contained"), [("none", False), ("", False), ("lxc", True)])
+def test_files_are_rendered_for_the_programs_the_interface_and_the_place_of_a_node(
+    container: str, contained: bool
+) -> None:
+    found = Facts(
+        system=parse_system(f"ID=debian\nHOST=a\nCONTAINER={container}\nUSER_ID=0\nMANAGERS=apt-get"),
+        proxy_version=parse_version("2.6.12"),
+        proxy_services=frozenset({"prometheus-exporter"}),
+        keepalived_version=parse_version("2.2.7"),
+        addresses=parse_addresses("2: bond0 inet 198.51.100.11/24"),
+    )
+    assert found.target(cluster()) == Target(
+        parse_version("2.6.12"), parse_version("2.2.7"), frozenset({"prometheus-exporter"}), "bond0", contained
+    )
+    assert Facts().target(cluster()) == Target()
+
+
+def test_paths_of_everything_that_may_be_rendered_are_asked_for() -> None:
+    of = cluster(vrrp=replace(VRRP, track=("port", "apiserver")))
+    asked = [each.removeprefix("file ") for each in configuration_questions(of) if each.startswith("file ")]
+    assert asked == [file.path for file in render(of, of.nodes[0], Templates(), Target()).files]
+    assert len(asked) == 4
+
+
+def test_urls_have_an_ipv6_address_in_brackets_and_lead_to_what_the_proxy_binds() -> None:
+    of = cluster(vip=Vip(ip_address("2001:db8::100"), None))
+    assert vip_url(of) == "https://[2001:db8::100]:8443/readyz"
+    assert node_url(of, replace(of.nodes[0], address=ip_address("2001:db8::1"))) == "https://[2001:db8::1]:8443/readyz"
+    bound = replace(of, proxying=replace(PROXYING, bind="vip"))
+    assert node_url(bound, of.nodes[0]) == "https://127.0.0.1:8443/readyz"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("HAProxy version 2.6.12\n\nAvailable services : prometheus-exporter\nAvailable filters :", 1),
+        ("Available services: one two\n", 2),
+        ("Available services : none\n", 1),
+        ("HAProxy version 2.6.12\nAvailable filters : prometheus-exporter\n", 0),
+        ("", 0),
+    ],
+)
+def test_services_of_a_proxy_are_those_that_its_binary_names(said: str, expected: int) -> None:
+    answer = "".join(f"| {line}\n" for line in said.splitlines())
+    found = parse(f"@ proxy-version\n{answer}= 0\n{END_MARK}\n", PROXY)
+    assert len(found.proxy_services) == expected
+    assert ("prometheus-exporter" in found.proxy_services) is ("services : prom" in said)
 
 
 # Units, files, replies

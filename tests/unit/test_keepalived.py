@@ -57,7 +57,7 @@ def addresses(*found: str) -> frozenset[object]:
         ("priority 110", "priority 90", "compatible", "priority 110 -> 90"),
         ("state BACKUP", "state MASTER", "compatible", "state BACKUP -> MASTER"),
         ("router_id lb-backup-198.51.100.12", "router_id other", "compatible", None),
-        ("interval 2", "interval 5", "compatible", "vrrp_script check-haproxy interval 2 -> 5"),
+        ("interval 1\n", "interval 5\n", "compatible", "vrrp_script check-haproxy interval 1 -> 5"),
         ("fall 2", "fall 3", "compatible", "vrrp_script check-haproxy fall 2 -> 3"),
         ("rise 2", "rise 3", "compatible", "vrrp_script check-haproxy rise 2 -> 3"),
         ("weight -60", "weight -30", "compatible", "vrrp_script check-haproxy weight -60 -> -30"),

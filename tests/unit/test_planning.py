@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
+from typing import Any
 
 import pytest
 
 from exlb_fab import planning, transitions
-from exlb_fab.cluster import Cluster, Secret, Stats
+from exlb_fab.cluster import ANY_IPV4, Bind, Cluster, Node, Secret, Vip
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Address, Facts, FileFact, Generations, KeptFile, Socket, Survey, Unit
 from exlb_fab.planning import Desired, NodeContradictionError, NodePlan, Plan, PlanError, UnitChange
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import ProxyState, Server
-from exlb_fab.rendering import File, Templates, render
-from tests.fake import cluster, converged, fact, holding
+from exlb_fab.rendering import File, Target, Templates, render
+from tests.fake import PROXYING, STATS, VRRP, cluster, converged, fact, holding
 
 THREE = cluster()
 TEMPLATES = Templates()
-FILES = {node: render(THREE, node, TEMPLATES) for node in THREE.nodes}
+FILES = {node: render(THREE, node, TEMPLATES, Target()).files for node in THREE.nodes}
 DESIRED = {node: Desired(files) for node, files in FILES.items()}
 KEEPALIVED_TEXTS = {node: next(file.text for file in FILES[node] if file.kind == "keepalived") for node in THREE.nodes}
 RUNNING = Unit("loaded", "active", "running", "enabled")
@@ -175,6 +176,20 @@ def test_node_serves_when_its_proxy_has_somebody_to_give_a_connection_to(
     assert not planned(2, proxy_state=None).serving
 
 
+@pytest.mark.parametrize(
+    ("rows", "serving"),
+    [
+        ([("kube-master", "DOWN"), ("ingress-node", "UP")], False),
+        ([("kube-master", "UP"), ("ingress-node", "DOWN")], True),
+        ([("somebody-elses", "UP")], True),
+        ([("somebody-elses", "DOWN")], False),
+    ],
+)
+def test_node_whose_other_listeners_alone_are_up_does_not_serve(rows: list[tuple[str, str]], serving: bool) -> None:
+    servers = tuple(Server(listener, "a", "", status, "L4OK", None, "") for listener, status in rows)
+    assert planned(2, proxy_state=ProxyState(None, servers)).serving is serving
+
+
 def test_unit_that_is_just_reloading_counts_as_running() -> None:
     units = {"haproxy": Unit("loaded", "reloading", "reload", "enabled"), "keepalived": RUNNING}
     assert planning.plan(THREE, DESIRED, survey(other(1, units=units))).empty
@@ -253,7 +268,9 @@ def test_restart_of_no_node_has_no_wave() -> None:
 
 
 def refused(found: Survey, *, of: Cluster = THREE, chosen: Sequence[int] = (1, 2, 3)) -> str:
-    desired = {node: Desired(render(of, node, TEMPLATES)) for node in of.nodes if node.index + 1 in chosen}
+    desired = {
+        node: Desired(render(of, node, TEMPLATES, Target()).files) for node in of.nodes if node.index + 1 in chosen
+    }
     with pytest.raises(PlanError) as caught:
         planning.plan(of, desired, found)
     return f"{caught.value.message}\nnext: {caught.value.hint}"
@@ -292,6 +309,7 @@ def test_port_that_our_own_proxy_has_is_free(port: int) -> None:
         (Socket(None, 8443, None), "lb2: port 8443 is taken by another process"),
         (Socket("127.0.0.1", 10080, "java"), "lb2: port 10080 is taken by java"),
         (Socket(None, 10080, "java"), "lb2: port 10080 is taken by java"),
+        (Socket("0.0.0.0", 10080, "java"), "lb2: port 10080 is taken by java"),
     ],
 )
 def test_port_that_another_process_has_is_refused_and_named(socket: Socket, words: str) -> None:
@@ -301,8 +319,51 @@ def test_port_that_another_process_has_is_refused_and_named(socket: Socket, word
 def test_port_on_an_address_that_the_proxy_does_not_bind_is_free() -> None:
     elsewhere = other(2, sockets=(Socket("198.51.100.12", 10080, "java"), Socket(None, 8444, "java")))
     assert planning.plan(THREE, DESIRED, survey(elsewhere)).empty
-    public = replace(THREE, stats=Stats(10080, "admin", Secret("x")))
+    public = replace(THREE, stats=replace(STATS, bind=ANY_IPV4, password=Secret("x")))
     assert "port 10080 is taken by java" in refused(survey(elsewhere), of=public)
+
+
+def test_port_that_is_taken_in_the_other_family_alone_is_free() -> None:
+    elsewhere = other(2, sockets=(Socket("::", 8443, "java"), Socket("2001:db8::12", 8443, "java")))
+    assert planning.plan(THREE, DESIRED, survey(elsewhere)).empty
+    six = replace(THREE, extra_vips=(Vip(ip_address("2001:db8::100"), None),))
+    networks = tuple(Address("eth0", ip_interface(each)) for each in ("198.51.100.12/24", "2001:db8::12/64"))
+    everywhere = {
+        node: replace(facts, addresses=networks, sockets=(Socket("2001:db8::12", 8443, "java"),))
+        for node, facts in survey().facts.items()
+    }
+    assert refused(Survey(everywhere, {}), of=six).startswith("lb1: port 8443 is taken by java\nlb2: port 8443 is ")
+
+
+V6 = Vip(ip_address("2001:db8::100"), 64)
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("all", ["0.0.0.0", "::"]),
+        ("vip", ["198.51.100.100", "2001:db8::100", "127.0.0.1"]),
+        ("node", ["198.51.100.100", "2001:db8::100", "198.51.100.12"]),
+    ],
+)
+def test_proxy_of_a_node_binds_what_the_file_says_and_its_statistics_page(bind: Bind, expected: list[str]) -> None:
+    of = replace(THREE, proxying=replace(PROXYING, bind=bind), extra_vips=(V6,))
+    found = [f"{address} {port}" for address, port in planning.binds(of, of.nodes[1])]
+    assert found == [*(f"{address} 8443" for address in expected), "127.0.0.1 10080"]
+
+
+BINDS_AND_FREE: Sequence[tuple[Bind, bool]] = (("vip", True), ("node", False), ("all", False))
+
+
+def test_bound_to_the_vips_alone_the_proxy_may_share_its_port_with_others_of_the_node() -> None:
+    taken = survey(other(2, sockets=(Socket("198.51.100.12", 8443, "kube-apiserver"),)))
+    for bind, free in BINDS_AND_FREE:
+        of = replace(THREE, proxying=replace(PROXYING, bind=bind))
+        desired = {node: Desired(render(of, node, TEMPLATES, Target()).files) for node in of.nodes}
+        if free:
+            assert not planning.plan(of, desired, taken).empty
+        else:
+            assert "lb2: port 8443 is taken by kube-apiserver" in refused(taken, of=of)
 
 
 def test_masked_units_are_refused_and_named() -> None:
@@ -322,7 +383,7 @@ def test_interface_that_is_not_there_is_a_fault_of_the_environment_file() -> Non
     error = contradicted(survey(other(2, addresses=renamed)))
     assert error.exit_code == 3
     assert error.message == "lb2: VIP_IF=eth0: no such interface with an address; it has ens3"
-    assert error.hint == "correct VIP_IF or MASTER_VIP in environment.sh"
+    assert error.hint == "correct VIP_IF or the VIPs in environment.sh"
 
 
 @pytest.mark.parametrize(
@@ -389,6 +450,139 @@ def actions(plan: Plan) -> list[list[str]]:
         [f"{each.node} {each.keepalived.action}{' file' if each.changes else ''}" for each in wave]
         for wave in plan.waves
     ]
+
+
+# The interface that carries the VIPs, and more of them
+
+
+def on(*addresses: str) -> tuple[Address, ...]:
+    """Return addresses on interfaces, `INTERFACE ADDRESS/PREFIX` each."""
+    pairs = [each.split() for each in ("lo 127.0.0.1/8", *addresses)]
+    return tuple(Address(interface, ip_interface(address)) for interface, address in pairs)
+
+
+def refusal(of: Cluster, addresses: tuple[Address, ...]) -> str:
+    """Return what is said of a cluster whose lb2 has these addresses, "" if nothing."""
+    facts = {of.nodes[1]: replace(survey().facts[THREE.nodes[1]], addresses=addresses)}
+    try:
+        planning.refuse_contradictions(of, facts)
+    except NodeContradictionError as error:
+        return error.message
+    return ""
+
+
+AUTO = replace(THREE, nodes=tuple(replace(node, interface=None) for node in THREE.nodes))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        (["eth0 198.51.100.12/24"], ""),
+        (["eth0 203.0.113.7/24", "bond0 198.51.100.12/24"], ""),
+        (["eth0 198.51.100.12/24", "eth0 198.51.100.13/25", "eth0 198.51.100.100/32"], ""),
+        (
+            ["eth0 198.51.100.12/24", "eth1 198.51.100.13/24"],
+            "lb2: VIP_IF=auto: not one interface whose network contains 198.51.100.100; "
+            "it is in 198.51.100.0/24, 198.51.100.0/24",
+        ),
+        (
+            ["eth0 203.0.113.7/24", "eth1 2001:db8::12/64"],
+            "lb2: VIP_IF=auto: not one interface whose network contains 198.51.100.100; it is in 203.0.113.0/24",
+        ),
+        (
+            ["eth1 2001:db8::12/64"],
+            "lb2: VIP_IF=auto: not one interface whose network contains 198.51.100.100; it is in no IPv4 network",
+        ),
+        (
+            ["eth0 198.51.100.100/24"],
+            "lb2: VIP_IF=auto: not one interface whose network contains 198.51.100.100; it is in no IPv4 network",
+        ),
+    ],
+    ids=["one", "one of two", "several addresses on one", "two", "none", "no IPv4", "the VIP itself alone"],
+)
+def test_interface_is_found_by_the_network_of_the_vip_or_it_is_said_why_not(
+    addresses: list[str], expected: str
+) -> None:
+    assert refusal(AUTO, on(*addresses)) == expected
+
+
+@pytest.mark.parametrize(
+    ("vip", "addresses", "expected"),
+    [
+        ("198.51.100.20", ["eth0 198.51.100.12/24"], ""),
+        (
+            "203.0.113.20",
+            ["eth0 198.51.100.12/24", "eth1 203.0.113.12/24"],
+            "lb2: EXTRA_VIPS=203.0.113.20 is outside of the network of eth0 (198.51.100.0/24)",
+        ),
+        ("203.0.113.20", ["eth0 198.51.100.12/24", "eth0 203.0.113.12/24"], ""),
+        ("2001:db8::20", ["eth0 198.51.100.12/24", "eth0 2001:db8::12/64"], ""),
+        (
+            "2001:db8::20",
+            ["eth0 198.51.100.12/24", "eth0 fe80::12/64"],
+            "lb2: EXTRA_VIPS=2001:db8::20 is outside of the network of eth0 (fe80::/64)",
+        ),
+        (
+            "2001:db8::20",
+            ["eth0 198.51.100.12/24", "eth0 2001:db8::20/64"],
+            "lb2: EXTRA_VIPS=2001:db8::20 is outside of the network of eth0 (no IPv6 network)",
+        ),
+    ],
+)
+def test_extra_vip_outside_of_the_networks_of_its_interface_is_refused_by_its_own_name(
+    vip: str, addresses: list[str], expected: str
+) -> None:
+    of = replace(THREE, extra_vips=(Vip(ip_address(vip), None),))
+    assert refusal(of, on(*addresses)) == expected
+
+
+# What another file names
+
+
+SCRIPTED = replace(THREE, vrrp=replace(VRRP, track=("port",)))
+SCRIPTED_FILES = {node: render(SCRIPTED, node, TEMPLATES, Target()).files for node in SCRIPTED.nodes}
+SCRIPT = next(file for file in SCRIPTED_FILES[SCRIPTED.nodes[0]] if file.kind == "attachment")
+
+
+def scripted(absent: Sequence[File] = (), **lb2: Any) -> Plan:
+    """Plan for nodes that have a script beside keepalived.conf; the facts of lb2 differ."""
+    desired = {node: Desired(files, tuple(absent)) for node, files in SCRIPTED_FILES.items()}
+
+    def facts(node: Node) -> Facts:
+        return converged(SCRIPTED, node, SCRIPTED_FILES[node])
+
+    found = {node: facts(node) for node in SCRIPTED.nodes}
+    lb2["files"] = {**found[SCRIPTED.nodes[1]].files, **lb2.get("files", {})}
+    found[SCRIPTED.nodes[1]] = replace(found[SCRIPTED.nodes[1]], **lb2)
+    return planning.plan(SCRIPTED, desired, Survey(found, {}))
+
+
+def test_attachment_that_is_in_place_is_no_change_and_one_that_is_missing_is_one_without_a_reload() -> None:
+    assert scripted().empty
+    plan = scripted(files={SCRIPT.path: FileFact("absent")}).nodes[1]
+    assert [(change.file.path, change.reason) for change in plan.changes] == [(SCRIPT.path, "missing")]
+    assert [unit.action for unit in plan.units] == ["none", "none"]
+    assert plan.number == 1
+
+
+def test_attachment_of_another_mode_is_put_right() -> None:
+    plan = scripted(files={SCRIPT.path: replace(fact(SCRIPT), mode=0o644)}).nodes[1]
+    assert [(change.file, change.reason) for change in plan.changes] == [(SCRIPT, "mode or owner")]
+
+
+def test_file_that_the_node_is_not_to_have_is_removed_where_it_is_there() -> None:
+    other_script = replace(SCRIPT, path="/etc/keepalived/exlb-check-old-0123456789ab.sh")
+    there, gone = {other_script.path: fact(SCRIPT)}, {other_script.path: FileFact("absent")}
+    found = {node: dict(gone) for node in SCRIPTED.nodes}
+    desired = {node: Desired(files, (other_script,)) for node, files in SCRIPTED_FILES.items()}
+    facts = {
+        node: replace(each, files={**each.files, **(there if node.index == 1 else found[node])})
+        for node, each in ((node, converged(SCRIPTED, node, SCRIPTED_FILES[node])) for node in SCRIPTED.nodes)
+    }
+    plan = planning.plan(SCRIPTED, desired, Survey(facts, {}))
+    assert [each.empty for each in plan.nodes] == [True, False, True]
+    assert plan.nodes[1].summary() == f"remove {other_script.path} (to be removed)"
+    assert [unit.action for unit in plan.nodes[1].units] == ["none", "none"]
 
 
 # Numbers of generations
@@ -517,6 +711,6 @@ def test_kept_file_hides_the_passwords_of_its_kind() -> None:
     assert "geheim" not in original("x", kind="keepalived").mask("auth_pass geheim")
 
 
-@pytest.mark.parametrize("kind", ["proxy", "keepalived", "script"])
+@pytest.mark.parametrize("kind", ["proxy", "keepalived", "attachment"])
 def test_kept_file_is_of_its_own_kind(kind: str) -> None:
     assert original("x", kind=kind).kind == kind

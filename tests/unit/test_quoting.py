@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exlb_fab.cluster import Cluster, Secret, Stats
+from exlb_fab.cluster import Cluster, Secret
 from exlb_fab.proxies.haproxy import mask, quote
-from exlb_fab.rendering import File, Templates, mask_keepalived, render
-from tests.fake import cluster
+from exlb_fab.rendering import File, Target, Templates, mask_keepalived, render
+from tests.fake import STATS, cluster
 
 PASSWORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128).filter(str.isprintable)
 SAFE = re.compile(r"(?:[A-Za-z0-9_.,:/@+=-]|\\x[0-9a-f]{2})+")
@@ -45,12 +45,12 @@ def words(line: str) -> list[bytes]:
 
 
 def with_password(password: str) -> Cluster:
-    return replace(cluster(), stats=Stats(10080, "admin", Secret(password)))
+    return replace(cluster(), stats=replace(STATS, password=Secret(password)))
 
 
 def proxy_file(password: str) -> File:
     secret = with_password(password)
-    return render(secret, secret.nodes[0], TEMPLATES)[0]
+    return render(secret, secret.nodes[0], TEMPLATES, Target()).files[0]
 
 
 @settings(max_examples=200, deadline=None)

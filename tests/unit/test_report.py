@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from exlb_fab.commands.base import NodeRow, Report
-from exlb_fab.commands.config import ConfigReport, SettingRow
+from exlb_fab.commands.config import ConfigReport, OutageRow, SettingRow
 from exlb_fab.commands.deploy import DeployReport
 from exlb_fab.commands.diff import DiffReport
 from exlb_fab.commands.differences import FileDiff
@@ -166,11 +166,13 @@ REPORTS: dict[str, Callable[[], Report]] = {
         files=tuple(
             RenderedFile(node=name, path="/etc/x", mode="0600", sha256="", text="[red]\n", written=None)
             for name in NAMES
-        )
+        ),
+        notes=("[red]",),
     ),
     "config": lambda: ConfigReport(
         path="environment.sh",
         settings=(SettingRow(name="NODE_NAMES", value=" ".join(NAMES), source="environment.sh:1"),),
+        outages=(OutageRow(event="the holder dies", seconds=3.57), OutageRow(event="another", seconds=None)),
     ),
 }
 

@@ -19,7 +19,7 @@ from exlb_fab.locking import Lock
 from exlb_fab.planning import Desired, NodePlan, Plan
 from exlb_fab.proxies import PROXIES
 from exlb_fab.remote import Completed
-from exlb_fab.rendering import Templates, render
+from exlb_fab.rendering import Target, Templates, render
 from exlb_fab.rollout import UNHEARD, NodeResult, Task, carry_out, wait_for_steady
 from tests.fake import APPLY, KEEPALIVED_PATH, Clock, FakeFile, FakeFleet, FakeRemote, cluster
 
@@ -47,9 +47,9 @@ def fakes() -> FakeFleet:
 
 
 def plan_for(fakes: FakeFleet) -> Plan:
-    desired = {node: Desired(render(THREE, node, TEMPLATES)) for node in THREE.nodes}
+    desired = {node: Desired(render(THREE, node, TEMPLATES, Target()).files) for node in THREE.nodes}
     with Fleet(fakes.connect) as fleet:
-        survey = fleet.survey(THREE.nodes, PROXY, lambda _: configuration_questions(PROXY))
+        survey = fleet.survey(THREE.nodes, PROXY, lambda _: configuration_questions(THREE))
     return planning.plan(THREE, desired, survey)
 
 

@@ -318,7 +318,6 @@ def test_more_nodes_than_there_are_lawful_priorities_are_refused(count: int) -> 
         priorities(count)
 
 
-
 # Timers
 
 

@@ -49,9 +49,11 @@ echo "$me $*" >>"$ROOT/log"
 fails() { if [ -e "$ROOT/fail/$1" ]; then cat "$ROOT/fail/$1"; exit "${2:-1}"; fi; }
 """
 FAKES: Mapping[str, str] = {
-    # -v | -c -f FILE...
+    # -vv | -c -f FILE...
     "haproxy": """
-        if [ "$1" = -v ]; then echo 'HAProxy version 2.6.12-1+deb12u4 2026/10/17'; exit; fi
+        if [ "$1" = -vv ]; then
+            echo 'HAProxy version 2.6.12-1+deb12u4 2026/10/17'; echo 'Available services : prometheus-exporter'; exit
+        fi
         if grep -q BROKEN "$3"; then echo "[ALERT] parsing [$3:1] : unknown keyword 'BROKEN'" >&2; exit 1; fi
     """,
     # --version | -t -f FILE
@@ -123,7 +125,8 @@ FAKES: Mapping[str, str] = {
     # Nothing here can be cut from power: what matters is that it is asked for what is there.
     "sync": 'for path; do if [ ! -e "$path" ]; then echo "sync: $path is not there" >&2; exit 1; fi; done',
     "journalctl": 'echo "the end of the journal of $2"',
-    # The admin socket, of what runs: its servers are up, or what $ROOT/state/NAME says.
+    # The admin socket, of what runs: its servers are up, or what $ROOT/state/NAME says; $ROOT/admin/NAME has the flags
+    # of what somebody did to one, $ROOT/backend/NAME the backend that it belongs to.
     "socat": """
         read -r question
         if [ ! -e "$ROOT/running-haproxy" ]; then echo 'socat: Connection refused' >&2; exit 1; fi
@@ -136,13 +139,16 @@ FAKES: Mapping[str, str] = {
         *) exit 64 ;;
         esac
         while read -r word name address; do
-            state=UP check=L7OK number=2
+            state=UP check=L7OK number=2 admin=0 backend=kube
             if [ -e "$ROOT/state/$name" ]; then read -r state check <"$ROOT/state/$name"; number=0; fi
+            if [ -e "$ROOT/backend/$name" ]; then read -r backend <"$ROOT/backend/$name"; fi
+            if [ -e "$ROOT/admin/$name" ]; then read -r admin <"$ROOT/admin/$name"; fi
             case $question/$word in
             'show info/description') echo "description: $name" ;;
-            'show stat/server') echo "kube,$name,$state,2,$check," ;;
+            'show stat/server') echo "$backend,$name,$state,2,$check," ;;
             'show servers state/server')
-                echo "2 kube 1 $name ${address%:*} $number 0 1 1 9 6 3 4 6 0 0 0 - ${address#*:}" ;;
+                host=${address%:*}; host=${host#[}; host=${host%]}
+                echo "2 $backend 1 $name $host $number $admin 1 1 9 6 3 4 6 0 0 0 - ${address##*:}" ;;
             esac
         done
     """,
@@ -161,7 +167,10 @@ FAKES: Mapping[str, str] = {
     "ss": 'for filter; do :; done; cat "$ROOT/sockets/${filter##*:}" 2>/dev/null',
     "restorecon": "fails restorecon",
     "systemd-detect-virt": "echo none; exit 1",
-    "ip": "echo '2: eth0    inet 198.51.100.11/24 scope global eth0'",
+    "ip": """
+        echo '2: eth0    inet 198.51.100.11/24 scope global eth0'
+        cat "$ROOT/addresses" 2>/dev/null || exit 0
+    """,
     "ping": "echo '1 packets transmitted, 0 received'; exit 1",
     "dpkg-query": """
         shift 2
@@ -280,7 +289,7 @@ class Machine:
     def _install(self) -> None:
         for folder in ("fail", "run/exlb", "locks", "etc/haproxy", "etc/keepalived", "var/lib"):
             (self.root / folder).mkdir(parents=True)
-        for folder in ("unit", "state", "answers", "sockets", "proc"):
+        for folder in ("unit", "state", "admin", "backend", "answers", "sockets", "proc"):
             (self.root / folder).mkdir()
         self.put("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n')
         self.put("mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
@@ -349,6 +358,7 @@ class Machine:
             "generations.sh": {"/var/lib/exlb"},
             "apply.sh": {"/etc/keepalived/keepalived.conf", "/proc/self/mountinfo", "processes=/proc", "/proc/uptime"},
             "probe.sh": {"/etc/os-release"},
+            "check-apiserver.sh": {OWN_PATH},
             "install.sh": {OWN_PATH, "/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
             "haproxy.sh": {PROXY.path, PROXY.admin_socket, PROXY.memory},
         }
@@ -383,12 +393,23 @@ class Machine:
         """Return a file as stage reads it."""
         return f"file {kind} {mode:o} {os.getuid()}:{self.group} {text.count(chr(10))} {path}\n{text}"
 
-    def script(self, text: str) -> tuple[str, Path]:
-        """Return a check script as stage reads it, and its path."""
-        path = self.root / f"etc/keepalived/check-{hashlib.sha256(text.encode()).hexdigest()[:12]}.sh"
-        return self.file("script", text, path, 0o755), path
+    def attachment(self, text: str, folder: str = "keepalived") -> tuple[str, Path]:
+        """Return a file that another one names, as stage reads it, and its path."""
+        path = self.root / f"etc/{folder}/attached-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return self.file("attachment", text, path, 0o755), path
 
-    def frames(self, proxy: str | None = NEW, keepalived: str | None = KEEPALIVED_NEW, *, more: str = "") -> str:
+    def absent(self, kind: str, path: Path) -> str:
+        """Return a file that is not to be there, as stage reads it."""
+        return f"absent {kind} {path}\n"
+
+    def frames(
+        self,
+        proxy: str | None = NEW,
+        keepalived: str | None = KEEPALIVED_NEW,
+        *,
+        more: str = "",
+        binds: str = "bind 0.0.0.0 8443\nbind 127.0.0.1 9000\n",
+    ) -> str:
         meta = (
             "meta when 2026-11-21T05:00:00Z\nmeta who eva\nmeta from bastion\nmeta tool exlb 1\nmeta what push-config\n"
         )
@@ -397,7 +418,7 @@ class Machine:
             files += self.file("proxy", proxy, self.proxy, 0o600)
         if keepalived is not None:
             files += self.file("keepalived", keepalived, self.keepalived)
-        return f"{meta}bind 0.0.0.0 8443\nbind 127.0.0.1 9000\n{files}"
+        return f"{meta}{binds}{files}"
 
     def stage(self, proxy: str | None = NEW, keepalived: str | None = KEEPALIVED_NEW, *, more: str = "") -> Ran:
         return self.apply("stage", TOKEN, stdin=self.frames(proxy, keepalived, more=more))
@@ -443,12 +464,12 @@ class Machine:
         return sorted(int(path.parent.name) for path in self.state.glob("generations/[0-9]*/was-active"))
 
     def generation(self, number: int) -> dict[Path, Found]:
-        """Return the files of a generation but its scripts, held against their sums."""
+        """Return the files of a generation but its attachments, held against their sums."""
         folder = self.state / f"generations/{number:04d}"
         files = {}
         for line in (folder / "manifest").read_text().splitlines():
             key, kind, mode, owner, digest, path = line.split()
-            if kind == "script":
+            if kind == "attachment":
                 continue
             if mode == "absent":
                 files[Path(path)] = Found(None)

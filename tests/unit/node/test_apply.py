@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -205,11 +206,11 @@ def test_session_stages_nothing_under_a_change_that_still_runs(machine: Machine)
     assert not machine.state.exists()
 
 
-# scripts
+# attachments: what another file names
 
 
 def test_script_is_in_place_before_keepalived_is_asked_about_the_file_that_names_it(machine: Machine) -> None:
-    frame, path = machine.script("#!/bin/sh\nexit 0\n")
+    frame, path = machine.attachment("#!/bin/sh\nexit 0\n")
     assert machine.push(keepalived=keepalived_file("VI", f"script {path}"), more=frame).done
     assert found(path) == Found("#!/bin/sh\nexit 0\n", 0o755, machine.group)
     # Its path is its content: no later generation touches it, and going back needs it.
@@ -227,14 +228,14 @@ def test_keepalived_file_that_names_a_script_that_is_not_there_is_refused(machin
 
 def test_script_without_the_hash_of_its_content_in_its_name_is_refused(machine: Machine) -> None:
     path = machine.root / "etc/keepalived/check.sh"
-    ran = machine.stage(more=machine.file("script", "exit 0\n", path, 0o755))
+    ran = machine.stage(more=machine.file("attachment", "exit 0\n", path, 0o755))
     assert ran.failed == "validate"
     assert f"{path} does not carry the hash of its content" in ran.said
     assert not path.exists()
 
 
 def test_script_that_cannot_be_written_leaves_nothing_beside_it(machine: Machine) -> None:
-    frame, path = machine.script("exit 0\n")
+    frame, path = machine.attachment("exit 0\n")
     machine.put("fail/restorecon", "restorecon: No space left on device\n")
     ran = machine.stage(more=frame)
     assert ran.failed == "validate"
@@ -242,9 +243,57 @@ def test_script_that_cannot_be_written_leaves_nothing_beside_it(machine: Machine
     assert untouched(machine)
 
 
+def test_authorities_of_the_proxy_are_in_place_before_it_is_asked_and_stay_through_a_rollback(machine: Machine) -> None:
+    frame, path = machine.attachment("a certificate\n", "haproxy")
+    assert machine.push(proxy_file("aa", f"    # ca-file {path}"), more=frame).done
+    assert path.read_text() == "a certificate\n"
+    again = path.stat().st_ino
+    assert machine.push(proxy_file("bb", f"    # ca-file {path}"), more=frame).done
+    assert path.stat().st_ino == again, "what is there already, by its content, is not written again"
+    path.unlink()
+    assert machine.rollback(1).done
+    assert path.read_text() == "a certificate\n"
+
+
+def test_attachment_that_somebody_has_edited_is_put_right_under_its_name(machine: Machine) -> None:
+    frame, path = machine.attachment("exit 0\n")
+    assert machine.stage(more=frame).done
+    path.write_text("exit 1\n")
+    assert machine.stage(more=frame).done
+    assert found(path) == Found("exit 0\n", 0o755, machine.group)
+
+
+# files that are not to be there
+
+
+def test_file_that_is_not_to_be_there_goes_and_comes_back_with_a_rollback(pushed: Machine) -> None:
+    ran = pushed.stage(keepalived=None, more=pushed.absent("keepalived", pushed.keepalived))
+    assert ran.done
+    assert pushed.activate(2, 1, ("none", "stop")).done
+    assert not pushed.keepalived.exists()
+    assert pushed.running("keepalived") is None
+    assert pushed.generation(2)[pushed.keepalived] == Found(None)
+    assert pushed.rollback(1, ("none", "start")).done
+    assert pushed.keepalived.read_text() == KEEPALIVED_NEW
+
+
+def test_file_that_is_not_to_be_there_comes_back_where_the_change_fails(pushed: Machine) -> None:
+    assert pushed.stage(proxy_file("bb", "UNSTARTABLE"), None, more=pushed.absent("keepalived", pushed.keepalived)).done
+    assert pushed.activate(2, 1, ("reload", "stop")).failed == "reload-proxy"
+    assert pushed.active == pushed.generation(1)
+    assert pushed.leftovers == []
+
+
+def test_file_that_is_not_there_and_not_to_be_there_is_no_change(pushed: Machine) -> None:
+    nowhere = pushed.root / "etc/keepalived/nothing"
+    assert pushed.push(more=pushed.absent("attachment", nowhere)).done
+    assert pushed.is_on(2)
+    assert not nowhere.exists()
+
+
 def test_half_of_a_script_that_a_killed_session_left_does_not_stay(machine: Machine) -> None:
-    stray = machine.put("etc/keepalived/check-000000000000.sh.exlb-new", "exit")
-    frame, _ = machine.script("exit 0\n")
+    stray = machine.put("etc/keepalived/attached-000000000000.exlb-new", "exit")
+    frame, _ = machine.attachment("exit 0\n")
     assert machine.stage(more=frame).done
     assert not stray.exists()
 
@@ -547,6 +596,41 @@ def test_port_on_an_address_that_is_not_ours_is_free(machine: Machine, where: st
     assert machine.activate().done
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "taken"),
+    [
+        ("0.0.0.0", "*", True),
+        ("0.0.0.0", "0.0.0.0", True),
+        ("0.0.0.0", "198.51.100.11", True),
+        ("0.0.0.0", "127.0.0.53%lo", True),
+        ("0.0.0.0", "[::]", False),
+        ("0.0.0.0", "[2001:db8::1]", False),
+        ("::", "*", True),
+        ("::", "[::]", True),
+        ("::", "[2001:db8::1]", True),
+        ("::", "[fe80::1]%eth0", True),
+        ("::", "0.0.0.0", False),
+        ("::", "198.51.100.11", False),
+        ("198.51.100.11", "*", True),
+        ("198.51.100.11", "0.0.0.0", True),
+        ("198.51.100.11", "198.51.100.11", True),
+        ("198.51.100.11", "198.51.100.1", False),
+        ("198.51.100.11", "[::]", False),
+        ("2001:db8::1", "*", True),
+        ("2001:db8::1", "[::]", True),
+        ("2001:db8::1", "[2001:db8::1]", True),
+        ("2001:db8::1", "[2001:db8::11]", False),
+        ("2001:db8::1", "0.0.0.0", False),
+    ],
+)
+def test_two_programs_have_one_port_where_their_addresses_do_not_overlap(
+    machine: Machine, ours: str, theirs: str, taken: bool
+) -> None:
+    assert machine.apply("stage", TOKEN, stdin=machine.frames(binds=f"bind {ours} 8443\n")).done
+    sockets(machine, 8443, theirs)
+    assert machine.activate().failed == ("ports" if taken else None)
+
+
 def test_port_that_our_own_proxy_has_is_free(machine: Machine) -> None:
     assert machine.stage().done
     sockets(machine, 8443, "0.0.0.0", 12, "haproxy")
@@ -744,6 +828,17 @@ def test_own_port_that_does_not_answer_does_not_pass_the_gate(pushed: Machine) -
     assert f"{URL} is not answered" in ran.said
 
 
+@pytest.mark.parametrize(("state", "failed"), [("DOWN L4CON", None), ("UP L7OK", "gate-proxy")])
+def test_own_port_need_not_answer_while_another_listener_is_up_and_no_apiserver(
+    pushed: Machine, state: str, failed: str | None
+) -> None:
+    pushed.put("backend/a", "kube-master\n")
+    pushed.put("backend/b", "ingress-node\n")
+    pushed.put("state/a", f"{state}\n")
+    pushed.put("answers/198.51.100.11:8443", "000")
+    assert pushed.push(proxy_file("bb", servers="ab")).failed == failed
+
+
 def test_own_port_that_refuses_a_client_without_certificate_answers_all_the_same(pushed: Machine) -> None:
     pushed.put("answers/198.51.100.11:8443", "403")
     assert pushed.push(proxy_file("bb")).done
@@ -784,6 +879,76 @@ def test_servers_known_to_be_down_are_carried_over_a_reload_and_not_to_the_next_
     assert [(row[3], row[4]) for row in rows] == [("b", "198.51.100.2")]
     assert (pushed.root / "run/memory").read_text() == "1\n"
     assert pushed.current == 2
+
+
+def on_ipv6(text: str) -> str:
+    """Return a configuration with its servers on IPv6 addresses."""
+    return re.sub(r"198\.51\.100\.(\d+):", r"[2001:db8::\1]:", text)
+
+
+def test_servers_on_ipv6_addresses_are_carried_over_a_reload_too(pushed: Machine) -> None:
+    assert pushed.push(on_ipv6(NEW)).done
+    pushed.put("state/b", "DOWN L4CON\n")
+    assert pushed.stage(on_ipv6(proxy_file("bb"))).done
+    watched = Machine(pushed.root, watched=True)
+    hook = 'if [ "$me $*" = "systemctl reload haproxy.service" ]; then cat "$ROOT/run/memory" >"$ROOT/loaded"; fi\n'
+    watched.environment["HOOK"] = str(pushed.put("hook", hook.replace("cat", "/bin/cat")))
+    assert watched.activate(3, 2).done
+    rows = [line.split() for line in (pushed.root / "loaded").read_text().splitlines() if line.startswith("2 ")]
+    assert [(row[3], row[4]) for row in rows] == [("b", "2001:db8::2")]
+
+
+def test_server_on_an_ipv6_address_that_is_lost_although_it_answers_is_the_fault_of_the_push(pushed: Machine) -> None:
+    assert pushed.push(on_ipv6(NEW)).done
+    assert pushed.stage(on_ipv6(proxy_file("bb"))).done
+    watched = Machine(pushed.root, watched=True)
+    on_reload = 'if [ "$me $*" = "systemctl reload haproxy.service" ]; then echo "DOWN L7STS" >"$ROOT/state/b"; fi\n'
+    watched.environment["HOOK"] = str(pushed.put("hook", on_reload))
+    ran = watched.activate(3, 2)
+    assert ran.failed == "gate-proxy"
+    assert "kube/b was up before, and is not now, although [2001:db8::2]:6443 answers with status 200" in ran.said
+
+
+KEEPS = "    # exlb-keeps-drains: what is drained stays so"
+
+
+@pytest.mark.parametrize(
+    ("flags", "new", "remembered"),
+    [
+        ("8", proxy_file("bb", KEEPS), ["a", "b"]),
+        ("1", proxy_file("bb", KEEPS), ["a", "b"]),
+        ("9", proxy_file("bb", KEEPS), ["a", "b"]),
+        ("8", proxy_file("bb"), ["b"]),
+        ("0", proxy_file("bb", KEEPS), ["b"]),
+        ("4", proxy_file("bb", KEEPS), ["b"]),
+        ("32", proxy_file("bb", KEEPS), ["b"]),
+        ("8", proxy_file("bb", KEEPS, "    option httpchk GET /livez"), ["a"]),
+        ("8", proxy_file("bb", KEEPS).replace("198.51.100.1:6443", "198.51.100.1:6444"), ["b"]),
+    ],
+    ids=[
+        "drained",
+        "disabled",
+        "both",
+        "drained, and the file does not ask for it",
+        "neither",
+        "disabled by its line",
+        "without an address",
+        "drained, and another health check",
+        "drained, and another line",
+    ],
+)
+def test_servers_that_somebody_has_drained_or_disabled_stay_so_where_the_file_says_it(
+    pushed: Machine, flags: str, new: str, remembered: list[str]
+) -> None:
+    pushed.put("admin/a", f"{flags}\n")
+    pushed.put("state/b", "DOWN L4CON\n")
+    assert pushed.stage(new).done
+    watched = Machine(pushed.root, watched=True)
+    hook = 'if [ "$me $*" = "systemctl reload haproxy.service" ]; then cat "$ROOT/run/memory" >"$ROOT/loaded"; fi\n'
+    watched.environment["HOOK"] = str(pushed.put("hook", hook.replace("cat", "/bin/cat")))
+    assert watched.activate(2, 1).done
+    rows = [line.split() for line in (pushed.root / "loaded").read_text().splitlines() if line.startswith("2 ")]
+    assert [row[3] for row in rows] == remembered
 
 
 # the journal, and what is kept
@@ -829,9 +994,9 @@ def test_only_the_newest_generations_stay_and_the_first_and_the_active_one(pushe
 
 
 def test_script_goes_with_the_last_generation_that_names_it(machine: Machine) -> None:
-    first, gone = machine.script("exit 0\n")
+    first, gone = machine.attachment("exit 0\n")
     assert machine.push(keepalived=keepalived_file("VI", f"script {gone}"), more=first).done
-    second, kept = machine.script("exit 1\n")
+    second, kept = machine.attachment("exit 1\n")
     for letter in "abcdefghijk":
         text = keepalived_file(letter, f"script {kept}")
         assert machine.push(keepalived=text, more=second).done

@@ -161,7 +161,7 @@ def test_rollback_killed_between_any_two_steps_leaves_one_complete_generation(pu
 
 def test_stage_killed_between_any_two_steps_changes_nothing_and_does_not_stand_in_the_way(pushed: Machine) -> None:
     first = pushed.active
-    frame, _ = pushed.script("exit 0\n")
+    frame, _ = pushed.attachment("exit 0\n")
     for count, _ in enumerate(snapshots(pushed, lambda each: each.stage(*NEXT, more=frame))):
         assert pushed.recover().done
         assert pushed.active == first

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from exlb_fab import facts
+from tests.fake import cluster
 from tests.unit.node.machine import NEW, OLD, PROBE, PROXY, TOKEN, Machine, proxy_file
 
 
@@ -16,7 +17,11 @@ def probed(machine: Machine, *questions: str) -> dict[str, facts.Answer]:
 
 
 def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
-    questions = [*facts.configuration_questions(PROXY), "ping 198.51.100.100", "request https://198.51.100.100:8443/"]
+    questions = [
+        *facts.configuration_questions(cluster()),
+        "ping 198.51.100.100",
+        "request https://198.51.100.100:8443/",
+    ]
     machine.put("sockets/-Hltnp", 'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=36,fd=3))\n')
     machine.put("answers/198.51.100.100:8443", "curl: (7) Failed to connect\n000 0\n")
     done = machine.run(PROBE, stdin="".join(f"{question}\n" for question in questions))
@@ -27,6 +32,7 @@ def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
     assert found.programs == {"haproxy", "keepalived", "curl", "socat", "ip", "ss", "ping"}
     assert found.packages == {"haproxy": "2.6.12-1"}
     assert (str(found.proxy_version), str(found.keepalived_version)) == ("2.6.12", "2.2.7")
+    assert found.proxy_services == {"prometheus-exporter"}
     assert [str(each.address) for each in found.addresses] == ["198.51.100.11/24"]
     assert [(each.port, each.process) for each in found.sockets] == [(22, "sshd")]
     assert {unit.running for unit in found.units.values()} == {True}
