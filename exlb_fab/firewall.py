@@ -276,9 +276,7 @@ _TCP_FLAGS = {name: 1 << place for place, name in enumerate(("fin", "syn", "rst"
 _PROTOCOLS = {"vrrp": VRRP_PROTOCOL, "tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58, "icmpv6": 58, "igmp": 2}
 _OTHER_PAYLOADS = frozenset({"udp", "udplite", "icmp", "icmpv6", "igmp", "sctp", "dccp", "esp", "ah", "arp", "vlan"})
 # What a rule may do besides deciding; all others are conditions that are not understood.
-_DEEDS = frozenset(
-    {"counter", "log", "mangle", "set", "notrack", "comment", "ct helper", "flow", "quota_name", "meter"}
-)
+_DEEDS = frozenset({"counter", "log", "mangle", "set", "notrack", "ct helper", "flow", "meter"})
 _VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "continue", "vmap", "queue", "xt-target")
 
 
