@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
+from exlb_fab import firewall, selinux
 from exlb_fab.cluster import Address as IpAddress
 from exlb_fab.cluster import Cluster, Node, Vip, bracketed
 from exlb_fab.errors import ExlbError, FactsError
+from exlb_fab.firewall import Firewall
 from exlb_fab.platforms import (
     KEEPALIVED_PACKAGE,
     KEEPALIVED_UNIT,
@@ -25,6 +27,7 @@ from exlb_fab.platforms import (
 from exlb_fab.platforms import platform as platform_of
 from exlb_fab.proxies import PROXIES, Proxy, ProxyState
 from exlb_fab.rendering import Target, paths
+from exlb_fab.selinux import Selinux
 from exlb_fab.system import DGRAM_QLEN, UNLIMITED, Link, Manager, Settings, UnitSettings, drop_in_path
 
 END_MARK = "exlb-probe-end"
@@ -234,6 +237,8 @@ class Facts:
     generations: Generations = Generations()
     history: History | None = None
     holder: Holder | None = None
+    firewall: Firewall | None = None
+    selinux: Selinux = field(default_factory=Selinux)
     pings: Mapping[str, bool] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
@@ -246,6 +251,10 @@ class Facts:
             if each.address.ip != vip.address and vip.address in each.address.network and each.interface != "lo"
         }
         return found.pop() if len(found) == 1 else None
+
+    def carrier(self, cluster: Cluster, node: Node) -> str | None:
+        """Return the interface that carries the VIPs: the one that the file names, or that has their network."""
+        return node.interface or self.interface_of(cluster.vip)
 
     def target(self, cluster: Cluster) -> Target:
         """Return what the files of this node are rendered for."""
@@ -315,6 +324,8 @@ def configuration_questions(cluster: Cluster) -> list[str]:
         "generation",
         "proxy-state",
         "proxy-others",
+        *(["firewall"] if cluster.firewall != "ignore" else []),
+        selinux.question(PROXIES[cluster.proxy]),
     ]
 
 
@@ -397,6 +408,8 @@ def parse(text: str, proxy: Proxy) -> Facts:
         generations=parse_generations(text_of("generation")),
         history=parse_history(text_of("history")) if ("history",) in words else None,
         holder=parse_holder(text_of("lock")),
+        firewall=firewall.parse(text_of("firewall")) if ("firewall",) in words else None,
+        selinux=selinux.parse(text_of("selinux", proxy.domain.boolean)),
         pings={address: answer.status == 0 for address, answer in each("ping")},
         replies={url: parse_reply(answer) for url, answer in each("request")},
         settings=Settings(

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, get_args
 
+from exlb_fab import firewall, keepalived, selinux
 from exlb_fab.cluster import Address, Cluster, Listener, Node, Vip
 from exlb_fab.errors import EnvironmentFileError, ExlbError
 from exlb_fab.facts import Facts, FileFact, KeptFile, Survey
+from exlb_fab.firewall import Directive, Firewall, Opening
 from exlb_fab.platforms import KEEPALIVED_UNIT, can_validate
 from exlb_fab.proxies import PROXIES, Proxy
 from exlb_fab.rendering import File, Kind, mask_keepalived
@@ -96,7 +98,8 @@ class NodePlan:
 
     `serving` tells whether it serves clients now, and has to afterwards.
     `number` is the generation that this makes active, `previous` the one to go back to, which keeps what is active
-    now. Both are None where no file changes. `removal` comes after all else, on all nodes.
+    now. Both are None where no file changes. `opens` and `closes` are for the firewall, `allows` for SELinux.
+    `removal` comes after all else, on all nodes.
     """
 
     node: Node
@@ -109,10 +112,18 @@ class NodePlan:
     previous: int | None = None
     upgrade: Upgrade | None = None
     removal: Removal | None = None
+    opens: tuple[Directive, ...] = ()
+    closes: tuple[Directive, ...] = ()
+    allows: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
-        return not (self.changes or self.upgrade or self.removal) and all(unit.action == "none" for unit in self.units)
+        return self.still and not (self.opens or self.closes or self.allows or self.removal)
+
+    @property
+    def still(self) -> bool:
+        """Tell whether no file and no unit of the node changes, whatever is done around them."""
+        return not (self.changes or self.upgrade) and all(unit.action == "none" for unit in self.units)
 
     def summary(self) -> str:
         """Return the plan in one line for people."""
@@ -124,8 +135,10 @@ class NodePlan:
         units = [f"{unit.action} {unit.unit} ({unit.why})" for unit in self.units if unit.action != "none"]
         upgrade = [f"upgrade {', '.join(self.upgrade.packages)}"] if self.upgrade else []
         back = [f"back to generation {self.desired.number}"] if self.desired.number is not None else []
+        before = [*(f"open {each}" for each in firewall.told(self.opens)), *map(selinux.told, self.allows)]
+        after = [f"close {each}" for each in firewall.told(self.closes)]
         removal = [str(self.removal)] if self.removal else []
-        return ", ".join((*back, *files, *units, *upgrade, *removal))
+        return ", ".join((*back, *before, *files, *units, *upgrade, *after, *removal))
 
     @property
     def units(self) -> tuple[UnitChange, UnitChange]:
@@ -134,7 +147,8 @@ class NodePlan:
     @property
     def moves_keepalived(self) -> bool:
         """Tell whether the holder may change by it, so that one holder counts only after a while."""
-        return self.upgrade is not None or self.keepalived.action not in ("none", "stop")
+        heard = any(each.opening.port is None for each in self.opens)
+        return self.upgrade is not None or heard or self.keepalived.action not in ("none", "stop")
 
 
 def _told(change: Change) -> str:
@@ -191,6 +205,77 @@ def compared(cluster: Cluster, desired: Mapping[Node, Desired], survey: Survey) 
     nodes = _numbered(nodes, survey)
     notices = _closing(nodes, survey, proxy)
     return replace(_ordered(cluster, nodes, survey), notices=notices, asks=bool(notices))
+
+
+def admitted(plan: Plan, cluster: Cluster, survey: Survey) -> Plan:
+    """Return the plan with what has to be opened and closed around it, and warnings of what stays closed.
+
+    The firewall with FIREWALL=manage alone, SELinux always: without it the proxy could neither bind nor connect. Raises
+    PlanError where a node lacks the program for that.
+    """
+    _refuse_unlabelled({each.node: survey.facts[each.node] for each in plan.nodes})
+    nodes = tuple(_admitted(each, cluster, survey.facts[each.node], plan.proxy) for each in plan.nodes)
+    made = replace(_ordered(cluster, nodes, survey), notices=plan.notices, asks=plan.asks)
+    if made.empty or cluster.firewall == "ignore":
+        return made
+    told = _shut(made, cluster, survey) if cluster.firewall == "check" else _passing(made)
+    return replace(made, notices=(*made.notices, *told))
+
+
+def _admitted(plan: NodePlan, cluster: Cluster, facts: Facts, proxy: Proxy) -> NodePlan:
+    ports = [port for _, port in binds(cluster, plan.node)]
+    servers = [server.port for listener in cluster.listeners for server in listener.backends]
+    plan = replace(plan, allows=selinux.directives(facts.selinux, proxy, ports, servers))
+    if cluster.firewall != "manage" or facts.firewall is None:
+        return plan
+    needed = _needed(plan, cluster, proxy)
+    missing = firewall.missing(facts.firewall, cluster, plan.node, facts.carrier(cluster, plan.node), needed)
+    return replace(plan, opens=missing, closes=firewall.spare(facts.firewall, needed))
+
+
+def _needed(plan: NodePlan, cluster: Cluster, proxy: Proxy) -> tuple[Opening, ...]:
+    """Return what has to come in; a kept generation says so itself, because the environment file is of another one."""
+    if plan.desired.number is None:
+        return (*firewall.adverts(cluster, plan.node), *firewall.ports(cluster))
+    texts = {file.kind: file.text for file in plan.desired.files}
+    local = {cluster.stats.port} if cluster.stats.bind.is_loopback else set[int]()
+    peers = sorted(keepalived.peers(texts.get("keepalived", "")), key=int)
+    group = Opening(destination=firewall.GROUPS[cluster.vip.address.version])
+    heard = [Opening(source=each) for each in peers] or ([group] if "keepalived" in texts else [])
+    return (*heard, *(Opening(port=port) for port in sorted(proxy.ports(texts.get("proxy", "")) - local)))
+
+
+def _refuse_unlabelled(found: Mapping[Node, Facts]) -> None:
+    lacking = {node: package for node, facts in found.items() if (package := selinux.lacking(facts.selinux))}
+    if lacking:
+        raise PlanError(
+            "\n".join(
+                f"{node}: SELinux is enforcing, and there is no semanage to let the proxy in" for node in lacking
+            ),
+            hint=f"install {', '.join(dict.fromkeys(lacking.values()))} there",
+        )
+
+
+def _shut(plan: Plan, cluster: Cluster, survey: Survey) -> tuple[str, ...]:
+    """Say what the firewalls do not let in, and nobody opens."""
+    told = []
+    for each in plan.nodes:
+        facts = survey.facts[each.node]
+        found = facts.firewall or Firewall()
+        needed = _needed(each, cluster, plan.proxy)
+        shut = firewall.missing(found, cluster, each.node, facts.carrier(cluster, each.node), needed)
+        told += [f"{each.node} does not let in {what}; {firewall.MANAGE_HINT}" for what in firewall.told(shut)]
+    return tuple(told)
+
+
+def _passing(plan: Plan) -> tuple[str, ...]:
+    """Say what is opened for the time until the next boot alone."""
+    gone = {str(each.node): programs for each in plan.nodes if (programs := firewall.passing(each.opens))}
+    return tuple(
+        f"what is opened in {', '.join(programs)} on {node} is gone when its rules are loaded anew, at boot at the "
+        "latest: write it where they are loaded from, or push again then"
+        for node, programs in gone.items()
+    )
 
 
 def _closing(nodes: Sequence[NodePlan], survey: Survey, proxy: Proxy) -> tuple[str, ...]:
@@ -276,7 +361,7 @@ def nothing(unit: str) -> UnitChange:
 
 
 def _ordered(cluster: Cluster, nodes: tuple[NodePlan, ...], survey: Survey) -> Plan:
-    changing = [each for each in nodes if not each.empty]
+    changing = [each for each in nodes if not each.still]
     order = waves(changing, survey, cluster.vip.address)
     return Plan(PROXIES[cluster.proxy], nodes, order, cluster.vrrp.advert_seconds)
 

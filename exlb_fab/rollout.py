@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
-from exlb_fab import __version__, facts, planning, vrrp
+from exlb_fab import __version__, facts, firewall, planning, selinux, vrrp
 from exlb_fab import node as programs
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import ExlbError, RemoteError
@@ -71,7 +71,7 @@ def carry_out(cluster: Cluster, plan: Plan, fleet: Fleet, lock: Lock, task: Task
     """
     roll = _RollOut(cluster, plan, fleet, lock, task)
     changing = [each for each in plan.nodes if not each.empty]
-    if roll.stage(changing):
+    if roll.stage(changing) and roll.admit(changing):
         for wave in plan.waves:
             if fleet.stopped:
                 break
@@ -79,6 +79,7 @@ def carry_out(cluster: Cluster, plan: Plan, fleet: Fleet, lock: Lock, task: Task
                 roll.retreat(wave)
                 break
         else:
+            roll.shut(changing)
             roll.remove()
     roll.resume()
     roll.discard(each for each in changing if not roll.changed(each.node))
@@ -147,6 +148,35 @@ def retire(cluster: Cluster, leaving: Sequence[Node], fleet: Fleet, lock: Lock, 
         )
 
 
+def withdraw(survey: Survey, fleet: Fleet, lock: Lock) -> Outcomes[None]:
+    """Close what exlb has opened on nodes that the lock holds, and let SELinux be as it was before.
+
+    The survey has asked for the firewall and SELinux. What was open before exlb came stays open.
+    """
+
+    def withdraw_one(node: Node, remote: Remote) -> None:
+        found = survey.facts[node]
+        opened = found.firewall.opened if found.firewall else ()
+        admit(node, remote, lock, [f"close {each.line}" for each in opened], [f"undo {e}" for e in found.selinux.kept])
+
+    return fleet.tidy(survey.facts, withdraw_one)
+
+
+def admit(node: Node, remote: Remote, lock: Lock, doors: Sequence[str], rights: Sequence[str]) -> None:
+    """Have a node's own programs carry out directives for its firewall, and for SELinux.
+
+    Raises RemoteError where one cannot be carried out; those before it are.
+    """
+    for program, what, directives in (
+        (programs.firewall(), "firewall", doors),
+        (programs.selinux(), "SELinux", rights),
+    ):
+        if directives:
+            done = launch(remote, program, lock, directives, limit_seconds=APPLY_SECONDS)
+            if done.status != 0:
+                raise RemoteError(f"{node}: {what}: {last_lines(done.stdout).strip() or done.stderr.strip()}")
+
+
 class _RollOut:
     """The state of one roll-out: what has happened on which node so far."""
 
@@ -166,6 +196,19 @@ class _RollOut:
     def stage(self, plans: Sequence[NodePlan]) -> bool:
         """Bring the new files to the nodes and validate them there, all nodes at once."""
         return self._all([each for each in plans if each.changes], self._stage_one, "validated its new files")
+
+    def admit(self, plans: Sequence[NodePlan]) -> bool:
+        """Open what the nodes need, all nodes at once, before anything else: it cannot break what works."""
+        opening = [each for each in plans if each.opens or each.allows]
+        if not self._all(opening, self._admit_one, "opened"):
+            return False
+        # Where more is to change, the gates of that come.
+        alone = not self._plan.waves and any(each.moves_keepalived for each in opening)
+        return self.gate(opening) if alone else True
+
+    def shut(self, plans: Sequence[NodePlan]) -> None:
+        """Close what nobody needs any more, at the very end."""
+        self._all([each for each in plans if each.closes], self._shut_one, "closed what nobody needs")
 
     def apply(self, wave: Sequence[NodePlan]) -> bool:
         """Make the staged files the active ones on the nodes of one wave."""
@@ -296,6 +339,24 @@ class _RollOut:
             self._direct(plan.node, remote, ("prepare", self._lock.token, kept, *self._unvalidated, *unread), "")
             return
         self._direct(plan.node, remote, ("stage", self._lock.token, *self._unvalidated), self._framed(plan))
+
+    def _admit_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
+        began = time.monotonic()
+        for what in (*(f"open {each}" for each in firewall.told(plan.opens)), *map(selinux.told, plan.allows)):
+            self._fleet.emit(Event("step", what, plan.node.name))
+        admit(plan.node, remote, self._lock, [f"open {each.line}" for each in plan.opens], plan.allows)
+        if not plan.still:
+            return None
+        return NodeResult(plan.node, "changed", plan.summary(), time.monotonic() - began)
+
+    def _shut_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
+        began = time.monotonic()
+        for what in firewall.told(plan.closes):
+            self._fleet.emit(Event("step", f"close {what}", plan.node.name))
+        admit(plan.node, remote, self._lock, [f"close {each.line}" for each in plan.closes], ())
+        if plan.node in self.results:
+            return None
+        return NodeResult(plan.node, "changed", plan.summary(), time.monotonic() - began)
 
     def _apply_one(self, plan: NodePlan, remote: Remote) -> NodeResult | None:
         self._fleet.emit(Event("step", plan.summary(), plan.node.name))

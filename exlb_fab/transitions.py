@@ -175,7 +175,7 @@ def _apart(
 
     Source: docs/findings.md, "Split brain comes late".
     """
-    changing = [each for each in plan.nodes if not each.empty]
+    changing = [each for each in plan.nodes if not each.still]
     left = outside(plan, survey)
     if left:
         raise PlanError(
@@ -200,7 +200,8 @@ def _apart(
             (),
             nothing(each.proxy.unit),
             UnitChange(KEEPALIVED_UNIT, "stop", "until the holder has changed"),
-            each.serving,
+            # What its proxy is to listen on, it does not yet.
+            each.serving and each.proxy.action == "none",
         )
         for each in others
         if each.node in running

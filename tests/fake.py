@@ -38,6 +38,7 @@ from exlb_fab.cluster import (
 from exlb_fab.errors import ExlbError, UnreachableError
 from exlb_fab.events import Emit
 from exlb_fab.facts import END_MARK, Address, Facts, FileFact, Reply, Socket, Unit, node_url, vip_url
+from exlb_fab.firewall import Firewall
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, ProxyState, Server
 from exlb_fab.remote import Channel, Completed, Connect, Remote
@@ -50,6 +51,7 @@ PROBE = programs.probe(PROXY.program)
 APPLY = programs.apply(PROXY.program)
 INSTALL = programs.install()
 UNINSTALL = programs.uninstall(PROXY.program)
+FIREWALL = programs.firewall()
 LOCK = programs.lock()
 LAUNCH = programs.launch()
 KEPT = 10
@@ -158,6 +160,7 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
         files={**dict.fromkeys(paths(cluster), FileFact("absent")), **{file.path: fact(file) for file in desired}},
         proxy_state=ProxyState(proxy.digest, servers),
         pings={str(cluster.vip): True},
+        firewall=Firewall(),
         replies={url: Reply(200, "", accepted=True) for url in (vip_url(cluster), node_url(cluster, node))},
     )
     return replace(found, **changes)
@@ -281,6 +284,7 @@ class FakeNode:
     newest: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
     killed: set[str] = field(default_factory=set)
+    opened: list[str] = field(default_factory=list)
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     commands: dict[tuple[str, ...], Completed] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -523,6 +527,10 @@ class FakeRemote:
                 return 0, self._generation()
             case ["history"]:
                 return 0, self._history()
+            case ["firewall"]:
+                return 0, "".join(f"opened {line}\n" for line in fake.opened)
+            case ["selinux", _]:
+                return 0, ""
             case ["lock"]:
                 return 0, "".join(f"{name}={value}\n" for name, value in (fake.lock or {}).items()) or "free"
             case ["read", departure.RECORD]:
@@ -627,7 +635,8 @@ class FakeRemote:
             return Completed(1, f"{LOST}\n", "")
         if fake.change:
             return Completed(1, "another change runs on the node\n", "")
-        done = {APPLY: self._apply, INSTALL: self._install, UNINSTALL: self._uninstall}[payload](words)
+        known = {APPLY: self._apply, INSTALL: self._install, UNINSTALL: self._uninstall, FIREWALL: self._firewall}
+        done = known[payload](words)
         ended = "" if words[0] in fake.killed else f"exlb-ended {done.status}\n"
         return Completed(0, done.stdout + ended, done.stderr)
 
@@ -726,6 +735,18 @@ class FakeRemote:
             del fake.generations[number]
         fake.intent, fake.current = None, previous
         return True
+
+    def _firewall(self, args: list[str]) -> Completed:
+        for each in args:
+            self._note(each)
+            verb, _, directive = each.partition(" ")
+            if "firewall" in self._fake.failing:
+                return Completed(1, self._fake.failing["firewall"] + "\n", "")
+            if verb == "open":
+                self._fake.opened.append(directive)
+            else:
+                self._fake.opened.remove(directive)
+        return Completed(0, "", "")
 
     def _install(self, args: list[str]) -> Completed:
         fake, (manager, limit, units, *packages) = self._fake, args

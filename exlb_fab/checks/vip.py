@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
+from exlb_fab.checks.firewall import blocking_adverts
 from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node, Vip
 from exlb_fab.facts import vip_url
+from exlb_fab.firewall import MANAGE_HINT
 from exlb_fab.platforms import KEEPALIVED_UNIT
 
 CHECKS = Register()
@@ -21,11 +25,19 @@ def single_holder(view: View) -> Verdict:
         case []:
             return _nobody(view)
         case _:
-            return failed(
-                f"split brain: {', '.join(map(str, holders))} all hold {vip}",
-                cause="they do not hear each other's adverts",
-                hint="exlb push-config --dry-run shows which files differ; a firewall may block protocol 112",
-            )
+            return _split(view, holders)
+
+
+def _split(view: View, holders: Sequence[Node]) -> Verdict:
+    said = f"split brain: {', '.join(map(str, holders))} all hold {view.cluster.vip}"
+    blocked = blocking_adverts(view, holders)
+    if blocked:
+        return failed(said, cause=blocked, hint=MANAGE_HINT)
+    return failed(
+        said,
+        cause="they do not hear each other's adverts",
+        hint="exlb push-config --dry-run shows which files differ; a firewall between them may block protocol 112",
+    )
 
 
 def _nobody(view: View) -> Verdict:

@@ -65,6 +65,7 @@ def push_config(cluster: Cluster, options: PushOptions, fleet: Fleet) -> PushRep
         }
         wanted = {node: Desired(each.files, each.absent) for node, each in rendered.items()}
         plan = planning.plan(cluster, wanted, survey, unvalidated=options.unvalidated)
+        plan = planning.admitted(plan, cluster, survey)
         if not plan.empty:
             notes = tuple(f"{node}: {note}" for node, each in rendered.items() for note in each.notes)
             others = {node: ", ".join(survey.facts[node].unmanaged) for node in nodes}

@@ -55,7 +55,7 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
         chosen = {node: _newest(node, kept, to[node], survey.facts[node]) for node, kept in histories.items()}
         desired, survey = fetched(cluster, fleet, chosen, survey)
         plan = planning.plan(cluster, desired, survey, unvalidated=options.unvalidated)
-        return differences.announced(plan, survey)
+        return differences.announced(planning.admitted(plan, cluster, survey), survey)
 
     task = Task("rollback", options.on_failure, options.unvalidated)
     changed = change(cluster, options, fleet, task, plan_for, dry_run=options.dry_run, show=differences.show)

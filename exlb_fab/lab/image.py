@@ -32,7 +32,7 @@ _SYSTEM = (
 # What `exlb install` installs, and what somebody may have on a node beside it: firewalls, another network manager.
 _OFFLINE = (
     *("haproxy", "keepalived", "psmisc", "curl", "socat"),
-    *("firewalld", "nftables", "iptables", "network-manager", "tcpdump"),
+    *("firewalld", "ufw", "nftables", "iptables", "network-manager", "tcpdump"),
 )
 _HERE = Path(__file__).parent
 _FURNISH = _HERE / "image.sh"

@@ -41,3 +41,13 @@ def lock() -> str:
 def launch() -> str:
     """Return the program that runs another one so that it ends whatever happens to the session."""
     return program("session.sh", "launch.sh")
+
+
+def firewall() -> str:
+    """Return the program that opens and closes the firewall of a node."""
+    return program("session.sh", "generations.sh", "firewall.sh")
+
+
+def selinux() -> str:
+    """Return the program that lets the proxy bind and connect under SELinux."""
+    return program("session.sh", "generations.sh", "selinux.sh")

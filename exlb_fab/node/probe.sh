@@ -143,6 +143,42 @@ history() {
 	tail -n 100 "$state/journal" 2>/dev/null | sed 's/^/journal /'
 }
 
+# firewall: every ruleset with rules for what comes in, as the kernel has it, the word for its source before each line;
+# and what exlb has opened. nft does not know all that iptables has written, and nothing of iptables-legacy.
+firewall() {
+	if command -v nft >/dev/null; then
+		nft list chains 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } /hook input/ { print table }' | sort -u |
+			while read -r family name; do nft -j list table "$family" "$name" </dev/null; done | sed 's/^/nft /'
+	elif systemctl is-active -q firewalld.service; then
+		# It has the library of nft in Python, if not nft.
+		python3 -c 'from nftables import Nftables
+nft = Nftables()
+nft.set_json_output(True)
+print("nft", nft.cmd("list ruleset")[1])' 2>/dev/null || echo 'unread firewalld runs, and there is no nft to read its rules with'
+	fi
+	for kind in ip ip6; do
+		if command -v "${kind}tables-nft-save" >/dev/null; then
+			"${kind}tables-nft-save" -t filter 2>/dev/null | sed "s/^/${kind}tables /"
+		fi
+		grep -q -s -x filter "/proc/net/${kind}_tables_names" || continue
+		save=${kind}tables-legacy-save
+		command -v "$save" >/dev/null || save=${kind}tables-save
+		"$save" -t filter | sed "s/^/${kind}tables-legacy /"
+	done
+	sed 's/^/opened /' "$state/firewall" 2>/dev/null
+	return 0
+}
+
+# selinux: whether it forbids anything, and the boolean and the ports that matter for the proxy.
+selinux() {
+	sed 's/^/kept /' "$state/selinux" 2>/dev/null
+	if ! command -v getenforce >/dev/null || [ "$(getenforce)" != Enforcing ]; then return 0; fi
+	echo 'mode Enforcing'
+	boolean=$(getsebool "$1" 2>/dev/null) && echo "boolean $boolean"
+	case $boolean in *' on') return 0 ;; esac
+	if command -v semanage >/dev/null; then semanage port -l | sed -n 's/^\([a-z0-9_]*\) *tcp */port \1 /p'; else echo 'lacks semanage'; fi
+}
+
 # lock: who holds this node, "free" if nobody does.
 lock() {
 	if is_locked; then cat "$run/holder" 2>/dev/null; else echo free; fi
@@ -173,6 +209,8 @@ ask() {
 	generation) active_generation ;;
 	history) history ;;
 	lock) lock ;;
+	firewall) firewall ;;
+	selinux) selinux "$2" ;;
 	ping) ping -c 1 -W 2 "$2" ;;
 	request) request "$2" ;;
 	*) echo "unknown question $1" && return 64 ;;

@@ -43,6 +43,19 @@ class ProxyState:
 
 
 @dataclass(frozen=True, slots=True)
+class Domain:
+    """What SELinux lets a proxy do: the boolean that allows it all ports, the types of those that it may use anyway.
+
+    `label` is the type that makes a port one of them.
+    """
+
+    boolean: str
+    binds: frozenset[str]
+    connects: frozenset[str]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """One kind of proxy: what to install, render and ask.
 
@@ -51,7 +64,7 @@ class Proxy:
     carries the state of the servers over a reload. `quote` turns any text into one word of its configuration language.
     `ports` are those that a configuration listens on, as far as it says so by number.
     `features` are what the templates may use of a version, `services` what a binary says that it is built with.
-    `file_limit` is how many open files so many connections need.
+    `file_limit` is how many open files so many connections need. `domain` is what SELinux knows of it.
     `mask` hides the passwords in a configuration, ours or one found. `mark` is the line by which a
     running proxy tells the digest of its configuration. `parse_state` raises FactsError on what it
     does not understand.
@@ -73,4 +86,5 @@ class Proxy:
     features: tuple[Feature, ...]
     services: Callable[[str], frozenset[str]]
     file_limit: Callable[[int], int]
+    domain: Domain
     parse_state: Callable[[str], ProxyState]

@@ -7,7 +7,7 @@ import re
 
 from exlb_fab.errors import FactsError
 from exlb_fab.platforms import Feature
-from exlb_fab.proxies.base import Proxy, ProxyState, Server
+from exlb_fab.proxies.base import Domain, Proxy, ProxyState, Server
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:/@+=-")
 # A password that somebody wrote by hand may be quoted, or hold escaped blanks: all to the end of the line is hidden.
@@ -104,6 +104,19 @@ def _server(row: dict[str, str]) -> Server:
     )
 
 
+# Source: fedora-selinux/selinux-policy, policy/modules/contrib/rhcs.te, "haproxy local policy".
+DOMAIN = Domain(
+    boolean="haproxy_connect_any",
+    binds=frozenset({"commplex_main_port_t", "http_port_t", "http_cache_port_t"}),
+    connects=frozenset(
+        {
+            *("commplex_link_port_t", "commplex_main_port_t", "fmpro_internal_port_t"),
+            *("http_port_t", "http_cache_port_t", "rtp_media_port_t"),
+        }
+    ),
+    label="http_port_t",
+)
+
 HAPROXY = Proxy(
     name="haproxy",
     unit="haproxy",
@@ -121,5 +134,6 @@ HAPROXY = Proxy(
     features=FEATURES,
     services=services,
     file_limit=file_limit,
+    domain=DOMAIN,
     parse_state=parse_state,
 )

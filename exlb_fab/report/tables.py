@@ -61,7 +61,7 @@ def _restart(report: RestartReport) -> RenderableType:
 def _push(report: PushReport) -> RenderableType:
     if not report.dry_run:
         table = _nodes_table("Push", report.nodes)
-        active = "the units run again" if report.number is None else f"generation {report.number} is active"
+        active = "no file changed" if report.number is None else f"generation {report.number} is active"
         return Group(table, _sentence(report.nodes, "no changes", active))
     words = "dry run: nothing was touched" if report.changes else "no changes"
     return Group(*_diffs(report.diffs), _nodes_table("Plan", report.nodes), Text(words, "bold"))
