@@ -208,14 +208,14 @@ def hostnames(bastion: Bastion) -> list[str]:
 # kubeasz: load balancers beside the cluster, and an ingress
 
 
-ANSWER = r"printf 'HTTP/1.0 200 OK\r\n\r\n'; uname -n"
+# The request is read to its empty line: a socket that is closed with something unread takes its answer back.
+ANSWER = r"sed '/^.$/q' >/dev/null; printf 'HTTP/1.0 200 OK\r\n\r\n'; uname -n"
 
 
 def start_ingress(bastion: Bastion, node: str, port: int) -> None:
     """Have a node answer on a port, each client with the node's name."""
-    socket = [f"--socket-property={each}" for each in (f"ListenStream={port}", "Accept=yes")]
-    service = [f"--property={each}" for each in ("StandardInput=socket", "StandardOutput=socket")]
-    bastion.inside(node, "systemd-run", f"--unit=ingress-{port}", *socket, *service, "sh", "-c", ANSWER)
+    server = ["systemd-socket-activate", "--accept", "--inetd", f"--listen={port}", "sh", "-c", ANSWER]
+    bastion.inside(node, "systemd-run", f"--unit=ingress-{port}", *server)
 
 
 def ingress_nodes(bastion: Bastion, port: int) -> set[str]:

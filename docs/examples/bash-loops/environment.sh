@@ -44,7 +44,7 @@ ROUTER_ID=68
 # The document gives both backups 110. Then both take over at once, which costs clients about five seconds.
 PRIORITIES=(120 110 109)
 CHECK_WEIGHT=-30
-# `killall -0 haproxy`, by the absolute path that keepalived wants, and as a user that is named (script_user).
+# `killall -0 haproxy`, by its path and as a user that is named: keepalived -t complains of less.
 TRACK=script
 # advert_int 3 and interval 5, as in the document: clients wait up to 15 s when the proxy of the holder stops. Without
 # this line it is 6 s.

@@ -20,7 +20,6 @@ BALANCE=roundrobin # BALANCE_ALG
 BACKEND_INTER=5s
 BACKEND_FALL=2
 BACKEND_RISE=2
-MAXCONN=50000 # and the file limit of the unit is raised to fit, which the role leaves to the distribution
 # The role opens a connection and closes it again, so an apiserver that answers every request with 500 is up for it.
 # HEALTH_CHECK=tcp would be the same.
 HEALTH_CHECK=readyz
@@ -42,7 +41,7 @@ ROUTER_ID=222
 PRIORITIES=(120 110)
 # The configuration of the document has -60, its text -30. Either is more than 120 - 110, which is all that counts.
 CHECK_WEIGHT=-60
-# `killall -0 haproxy`, by the absolute path that keepalived wants, and as a user that is named (script_user).
+# `killall -0 haproxy`, by its path and as a user that is named: keepalived -t complains of less.
 TRACK=script
 # advert_int 3 and interval 5, as in the document: clients wait up to 15 s when the proxy of the holder stops. Without
 # this line it is 6 s.

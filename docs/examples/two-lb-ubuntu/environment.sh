@@ -42,7 +42,7 @@ AUTH_PASS=k8s-lb
 # One point apart and a weight of +2: right for two nodes. With a third one, of priority 99, exlb refuses this weight.
 PRIORITIES=(101 100)
 CHECK_WEIGHT=2
-# `killall -0 haproxy`, by the absolute path that keepalived wants, and as a user that is named (script_user).
+# `killall -0 haproxy`, by its path and as a user that is named: keepalived -t complains of less.
 TRACK=script
 ADVERT_INT=1
 CHECK_INTERVAL=2
