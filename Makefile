@@ -3,6 +3,7 @@
 BIN := .venv/bin
 LAB := demo
 LABS := 3
+MIXED := bullseye,trixie,el9-like
 
 .PHONY: demo test check test-all lint types unit node setup lab-setup lock clean
 
@@ -18,17 +19,22 @@ check: lint types unit  ## The fast part: under a minute.
 # has a bound in seconds afterwards, alone on the machine.
 test-all: check node lab-setup
 	@tools/setup.sh labs
-	$(MAKE) -k -j $(LABS) --output-sync $(patsubst tests/lab/test_%.py,lab-%,$(wildcard tests/lab/test_*.py))
+	$(MAKE) -k -j $(LABS) --output-sync $(patsubst tests/lab/test_%.py,lab-%,$(wildcard tests/lab/test_*.py)) \
+	    $(patsubst tests/lab/test_%.py,mixed-%,$(wildcard tests/lab/test_reliability_*.py))
 	$(BIN)/pytest tests/lab --resume --table
+	$(BIN)/pytest tests/lab/test_reliability_*.py --resume --table --releases $(MIXED)
 
 lab-%:
 	$(BIN)/pytest tests/lab/test_$*.py --resume -m "not timing"
+
+mixed-%:
+	$(BIN)/pytest tests/lab/test_$*.py --resume -m "not timing" --releases $(MIXED)
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck exlb_fab/node/*.sh exlb_fab/lab/*.sh tools/*.sh .ci/run
+	$(BIN)/shellcheck exlb_fab/node/*.sh exlb_fab/lab/*.sh exlb_fab/lab/el9/*.sh tools/*.sh .ci/run
 	$(BIN)/shellcheck --shell=bash env.example.sh
 
 types: setup

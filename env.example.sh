@@ -246,7 +246,7 @@ MASTER_VIP=192.0.2.10
 
 # The time between two announcements of the master, 0 for none: a healed partition then cuts clients off. Unit:
 # seconds.
-#GARP_MASTER_REFRESH=5
+#GARP_MASTER_REFRESH=1
 
 # How many packets it sends each time. Unit: packets.
 #GARP_MASTER_REFRESH_REPEAT=1

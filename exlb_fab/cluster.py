@@ -1,13 +1,17 @@
 """What the environment file describes: one frozen, validated Cluster and its parts."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from exlb_fab.proxies import DEFAULT_PROXY
+from exlb_fab.vrrp import Check, Group, Router, Timing
 
 MASK = "********"
+EVENT_SECONDS = 0.1  # by when keepalived has the kernel's word that a process has ended
 LOOPBACK = IPv4Address("127.0.0.1")
 ANY_IPV4 = IPv4Address("0.0.0.0")  # noqa: S104 - what the proxy binds
 ANY_IPV6 = IPv6Address("::")
@@ -218,6 +222,31 @@ class Vrrp:
     preempt: bool
     garp: Garp
 
+    def group(self, priorities: Mapping[str, int]) -> Group:
+        """Return the model of routers with these names and priorities."""
+        weight = self.check_weight if self.failover == "weighted" else 0
+        return Group(
+            routers=tuple(Router(name, priority) for name, priority in priorities.items()),
+            checks=tuple(Check(track, weight) for track in self.track),
+            preempt=self.preempt,
+        )
+
+    def timing(self, track: Track) -> Timing:
+        """Return the pace at which a failure is noticed by one check; a dead proxy lets none of them wait."""
+        by_event = track == "process"
+        return Timing(
+            version=self.version,
+            advert_seconds=self.advert_seconds,
+            check_interval_seconds=max(self.process_delay_seconds, EVENT_SECONDS)
+            if by_event
+            else self.check_interval_seconds,
+            check_run_seconds=0.0,
+            check_fall=1 if by_event else self.check_fall,
+            check_rise=1 if by_event else self.check_rise,
+            garp_delay_seconds=self.garp.delay_seconds,
+            garp_refresh_seconds=self.garp.refresh_seconds or math.inf,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SshSettings:
@@ -275,6 +304,11 @@ class Cluster:
     def vips(self) -> tuple[Vip, ...]:
         """Return all virtual addresses, the one of the apiserver first."""
         return (self.vip, *self.extra_vips)
+
+    @property
+    def group(self) -> Group:
+        """Return the model of who holds the VIP."""
+        return self.vrrp.group({node.name: node.priority for node in self.nodes})
 
     @property
     def priorities(self) -> tuple[int, ...]:

@@ -134,7 +134,7 @@ def retire(cluster: Cluster, leaving: Sequence[Node], fleet: Fleet, lock: Lock, 
     held = fleet.look(everybody, proxy, lambda _: ["addresses"]).holders(cluster.vip.address)
     failures = list(launched("retire").errors.values())
     if held and not failures:
-        limit = vrrp.election_seconds(cluster.priorities, advert_seconds) + MARGIN_SECONDS
+        limit = vrrp.election_seconds(cluster.priorities, advert_seconds, cluster.vrrp.version) + MARGIN_SECONDS
         faults = wait_for_steady(lambda: _faults(cluster, fleet, everybody), 0, limit)
         failures = [RemoteError(f"after {limit:.0f} s {fault}") for fault in faults.values()]
     if failures:
@@ -180,8 +180,8 @@ class _RollOut:
         advert = self._plan.advert_seconds
         steady = 0.0
         if any(each.moves_keepalived for each in wave):
-            steady = vrrp.settle_seconds(priorities, advert)
-        limit = vrrp.election_seconds(priorities, advert) + MARGIN_SECONDS + steady
+            steady = vrrp.settle_seconds(priorities, advert, cluster.vrrp.version)
+        limit = vrrp.election_seconds(priorities, advert, cluster.vrrp.version) + MARGIN_SECONDS + steady
         if steady:
             self._fleet.emit(Event("step", f"watching for {steady:.0f} s that one node holds {cluster.vip}"))
         serving = [each.node for each in wave if each.serving]

@@ -35,7 +35,9 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
     adverts = [keepalived.advert_seconds(text) or 0.0 for text in texts.values()]
     plan = replace(plan, advert_seconds=max(plan.advert_seconds, *adverts, 0.0))
     plan = _restarted(plan, changes)
+    # A peer may be one of our nodes by another of its addresses: the file has sent from another family or network.
     known = {address for node in cluster.nodes for address in (node.address, node.source)}
+    known |= {each.address.ip for found in survey.facts.values() for each in found.addresses}
     gone = {each for change in changes.values() for each in change.leaving - known}
     leaving = tuple(Node(str(each), each, None, len(cluster.nodes), 0, each) for each in sorted(gone, key=int))
     if leaving:
@@ -186,7 +188,7 @@ def _apart(
     waiting = "".join(
         f"; {node} cannot be asked: it must not come back before it has been pushed to" for node in survey.errors
     )
-    election = vrrp.election_seconds(cluster.priorities, plan.advert_seconds)
+    election = vrrp.election_seconds(cluster.priorities, plan.advert_seconds, cluster.vrrp.version)
     why = "; ".join(_reasons(changes))
     if len(holders) != 1:
         notice = f"old and new keepalived do not hear each other ({why}): all nodes change at once{waiting}"

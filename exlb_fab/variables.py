@@ -456,7 +456,7 @@ VARIABLES: tuple[Spec, ...] = (
         "GARP_MASTER_REFRESH",
         "the time between two announcements of the master, 0 for none: a healed partition then cuts clients off",
         "write a whole number from 0 to 255",
-        default="5",
+        default="1",
         unit="seconds",
     ),
     Spec(

@@ -39,10 +39,18 @@ def _told() -> Iterator[Screen]:
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="How many load-balancer nodes.")] = 3,
-    release: Annotated[
-        Literal["bullseye", "bookworm", "trixie"], typer.Option("--release", help="Which Debian they run.")
-    ] = "bookworm",
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", min=1, help="How many load-balancer nodes.", show_default="3, or one of each release"),
+    ] = None,
+    releases: Annotated[
+        str,
+        typer.Option(
+            "--releases",
+            metavar="A,B,...",
+            help=f"What they run, in order: {', '.join(labs.RELEASES)}; mixed if several.",
+        ),
+    ] = labs.DEFAULT_RELEASE,
     name: Name = "default",
 ) -> None:
     """Make or complete a lab; returns when every node answers over SSH.
@@ -50,7 +58,7 @@ def up(
     Example: exlb lab up && exlb lab run -- exlb deploy
     """
     with _told() as screen:
-        made = Lab.up(name, nodes, release, lambda text: screen.emit(Event("step", text)))
+        made = Lab.up(name, nodes, releases.split(","), lambda text: screen.emit(Event("step", text)))
         screen.stdout.print(lab_ready(made.status()))
 
 

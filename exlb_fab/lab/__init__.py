@@ -4,7 +4,8 @@ The only entrance to the lab for the rest of exlb; it imports nothing of exlb bu
 """
 
 from exlb_fab.lab.host import require_host
+from exlb_fab.lab.image import RELEASES
 from exlb_fab.lab.lab import Lab, LabStatus, NodeStatus, down, labs
-from exlb_fab.lab.layout import LabNode
+from exlb_fab.lab.layout import DEFAULT_RELEASE, LabNode
 
-__all__ = ["Lab", "LabNode", "LabStatus", "NodeStatus", "down", "labs", "require_host"]
+__all__ = ["DEFAULT_RELEASE", "RELEASES", "Lab", "LabNode", "LabStatus", "NodeStatus", "down", "labs", "require_host"]

@@ -13,14 +13,10 @@ Only the standard library: it starts fast, and is measured by what probes it and
 
 import argparse
 import json
-import os
-import resource
 import select
-import signal
 import socket
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,7 +24,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from exlb_fab.lab.layout import APISERVER_MODES, APISERVER_PORT
+from exlb_fab.lab import serving
+from exlb_fab.lab.layout import APISERVER_MODES
 
 SERVER = "kube-apiserver stand-in"
 WATCH_LIMIT_S = 600
@@ -89,24 +86,14 @@ def _refusal(status: HTTPStatus, reason: str, message: str) -> tuple[HTTPStatus,
 
 
 class StandIn:
-    """The server: one thread per connection, for ever; the process ends it."""
+    """The server, as it answers on one connection."""
 
     def __init__(self, *, context: ssl.SSLContext, hostname: str, control: Control) -> None:
         self._context = context
         self._hostname = hostname
         self._control = control
 
-    def serve(self, listener: socket.socket) -> None:
-        """Accept connections from a listening socket for ever."""
-        while True:
-            try:
-                connection, _ = listener.accept()
-                threading.Thread(target=self._connection, args=(connection,), daemon=True).start()
-            except (OSError, RuntimeError):
-                # Out of descriptors or threads: those who wait get their turn.
-                time.sleep(_HUNG_POLL_S)
-
-    def _connection(self, connection: socket.socket) -> None:
+    def serve(self, connection: socket.socket) -> None:
         """Serve one accepted connection to its end."""
         # Checks that only connect, clients that go away, garbage: a server has nothing to say about them.
         with connection, suppress(OSError, EOFError, ValueError):
@@ -177,41 +164,19 @@ def _head(status: HTTPStatus, kind: str, length: str, *, keep: bool) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def listen(address: str, port: int) -> socket.socket:
-    """Return a listening socket; several seconds of connections may wait in it."""
-    return socket.create_server((address, port), backlog=1024)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stand-in as the command line says; ends when the watched process does."""
     parser = argparse.ArgumentParser(prog="python -m exlb_fab.lab.apiserver", description=SERVER)
-    parser.add_argument("--address", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=APISERVER_PORT)
+    serving.add_arguments(parser)
     parser.add_argument("--cert", type=Path, required=True)
     parser.add_argument("--key", type=Path, required=True)
-    parser.add_argument("--hostname", required=True, help="what /hostname answers")
     parser.add_argument("--control", type=Path, required=True, help=f"file with one of: {', '.join(APISERVER_MODES)}")
-    parser.add_argument("--watch-pid", type=int, help="end when this process ends")
     options = parser.parse_args(arguments)
 
-    watched = None
-    if options.watch_pid is not None:
-        try:
-            watched = os.pidfd_open(options.watch_pid)
-        except ProcessLookupError:
-            return 0
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options.cert, options.key)
     stand_in = StandIn(context=context, hostname=options.hostname, control=Control(options.control))
-    with listen(options.address, options.port) as listener:
-        threading.Thread(target=stand_in.serve, args=(listener,), daemon=True).start()
-        if watched is None:
-            signal.pause()
-        else:
-            select.select([watched], [], [])
-    return 0
+    return serving.run(options, stand_in.serve)
 
 
 if __name__ == "__main__":

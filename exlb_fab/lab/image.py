@@ -1,10 +1,11 @@
 """The image of a release: its root file system and its offline repository, built once and kept."""
 
 import hashlib
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,14 @@ _SYSTEM = (
     "sudo",
     "dash",
 )
-# What `exlb install` installs, and login shells that somebody may have on a node.
-_OFFLINE = ("haproxy", "keepalived", "psmisc", "curl", "socat", "fish", "tcsh", "zsh")
-_HOOK = Path(__file__).with_name("image.sh")
+# What `exlb install` installs, and what somebody may have on a node beside it: firewalls, another network manager.
+_OFFLINE = (
+    *("haproxy", "keepalived", "psmisc", "curl", "socat"),
+    *("firewalld", "nftables", "iptables", "network-manager", "tcpdump"),
+)
+_HERE = Path(__file__).parent
+_FURNISH = _HERE / "image.sh"
+_EL9 = _HERE / "el9"
 _BUILD_LIMIT_S = 1200
 _UNFINISHED = ".building-"
 
@@ -39,6 +45,43 @@ _TIED_TO_US = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What an image is made of."""
+
+    suite: str  # of Debian
+    system: tuple[str, ...]  # packages of the root file system
+    offline: tuple[str, ...]  # packages of the repository, which come with their dependencies
+    hooks: tuple[Path, ...] = (_FURNISH,)  # programs, each called with root file system, repository and `offline`
+    also: tuple[Path, ...] = ()  # directories of files that the hooks use
+
+    @property
+    def text(self) -> str:
+        """All of it: an image is known by its digest."""
+        files = [*self.hooks, *(path for each in self.also for path in sorted(each.rglob("*")) if path.is_file())]
+        texts = (f"{path.relative_to(_HERE)}\n{path.read_text()}" for path in files)
+        return "\n".join((self.suite, *self.system, "", *self.offline, *texts))
+
+
+def _debian(suite: str) -> _Recipe:
+    return _Recipe(suite, _SYSTEM, (*_OFFLINE, "ufw", "fish", "tcsh", "zsh"))
+
+
+_RECIPES = {
+    "bullseye": _debian("bullseye"),
+    "bookworm": _debian("bookworm"),
+    "trixie": _debian("trixie"),
+    "el9-like": _Recipe(
+        "bookworm",
+        (*_SYSTEM, "dnf", "rpm", "createrepo-c"),
+        (*_OFFLINE, "iproute2", "iputils-ping"),
+        hooks=(_FURNISH, _EL9 / "build.sh"),
+        also=(_EL9,),
+    ),
+}
+RELEASES = tuple(_RECIPES)
 
 
 @dataclass(frozen=True)
@@ -62,49 +105,57 @@ class Image:
 
 def image(release: str) -> Image:
     """Return the image of a release, built or not; raises LabError on a release that the lab does not know."""
-    if release not in layout.RELEASES:
-        raise LabError(f"no lab for {release!r}", hint=f"one of: {', '.join(layout.RELEASES)}")
-    recipe = "\n".join((release, *_SYSTEM, "", *_OFFLINE, _HOOK.read_text()))
-    return Image(layout.cache() / f"{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}")
+    if release not in _RECIPES:
+        raise LabError(f"no lab for {release!r}", hint=f"one of: {', '.join(RELEASES)}")
+    digest = hashlib.sha256(_RECIPES[release].text.encode()).hexdigest()
+    return Image(layout.cache() / f"{release}-{digest[:12]}")
 
 
-def ensure(release: str, progress: Callable[[str], None]) -> Image:
-    """Return the built image of a release, building it first if need be (about 30 s).
+def ensure(releases: Iterable[str], progress: Callable[[str], None]) -> dict[str, Image]:
+    """Return the built images of the releases, building those first that are missing, one after the other.
 
-    Raises LabError with the builder's last line.
+    Raises LabError with the builder's last line, or on a release that the lab does not know before any is built.
     """
-    wanted = image(release)
+    wanted = {release: image(release) for release in releases}
+    for release, each in wanted.items():
+        _ensure(release, each, progress)
+    return wanted
+
+
+def _ensure(release: str, wanted: Image, progress: Callable[[str], None]) -> None:
     if wanted.present():
-        return wanted
+        return
     cache = wanted.directory.parent
     with locked(cache / "lock", what="the image cache", limit_s=_BUILD_LIMIT_S):
         if wanted.present():
-            return wanted
+            return
         for left in cache.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left)
-        progress(f"building the {release} image, once: about 30 s")
+        progress(f"building the {release} image, once: about a minute")
         unfinished = Image(Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=cache)))
         _build(release, unfinished, log=cache / f"{release}.log")
         unfinished.directory.rename(wanted.directory)
-    return wanted
 
 
 def _build(release: str, unfinished: Image, *, log: Path) -> None:
     """Run mmdebstrap; raises LabError."""
+    recipe = _RECIPES[release]
     words = [
         *_TIED_TO_US,
         "mmdebstrap",
         "--variant=minbase",
-        f"--include={','.join(_SYSTEM)}",
-        # mmdebstrap hands the hook to a shell with the directory as $1.
-        '--customize-hook=sh "$EXLB_HOOK" "$1" "$EXLB_REPOSITORY" $EXLB_PACKAGES',
-        release,
+        f"--include={','.join(recipe.system)}",
+        # mmdebstrap hands each hook to a shell with the directory as $1.
+        *(
+            f'--customize-hook=sh {shlex.quote(str(hook))} "$1" "$EXLB_REPOSITORY" $EXLB_PACKAGES'
+            for hook in recipe.hooks
+        ),
+        recipe.suite,
         str(unfinished.root),
     ]
     env = program_environment(
-        EXLB_HOOK=str(_HOOK),
         EXLB_REPOSITORY=str(unfinished.repository),
-        EXLB_PACKAGES=" ".join(_OFFLINE),
+        EXLB_PACKAGES=" ".join(recipe.offline),
         DEBIAN_FRONTEND="noninteractive",
     )
     with log.open("wb") as output:

@@ -9,7 +9,8 @@ root=$1 repository=$2
 shift 2
 
 mkdir -p "$repository"
-APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --yes --quiet install --download-only --no-install-recommends \
+# Those that are installed already as well.
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --yes --quiet install --reinstall --download-only --no-install-recommends \
     -o Dir::Cache::archives="$repository" -o APT::Sandbox::User=root "$@"
 rm -rf "$repository/partial" "$repository/lock"
 (cd "$repository" && dpkg-scanpackages --multiversion . >Packages)

@@ -40,6 +40,7 @@ class NodeStatus:
 
     name: str
     address: str
+    release: str
     state: str  # "running" or "off"
     partitioned: bool
     ssh: bool
@@ -56,7 +57,6 @@ class LabStatus:
     """How one lab is."""
 
     name: str
-    release: str
     directory: Path
     vip: str
     nodes: tuple[NodeStatus, ...]
@@ -66,30 +66,44 @@ class LabStatus:
 class _Description:
     """What a lab is made with; the first thing that `up` writes."""
 
-    nodes: int
-    release: str
-    image: str  # a directory
+    releases: tuple[str, ...]  # of each node
+    images: dict[str, str]  # release -> directory
 
     @classmethod
     def read(cls, lab: LabLayout) -> Self | None:
         """Return the description of a lab, None if there is no lab; raises LabError."""
         try:
-            return cls(**json.loads(lab.description.read_text()))
+            found = json.loads(lab.description.read_text())
+            if "release" in found:
+                raise LabError(
+                    f"the lab {lab.name!r} was made by an older exlb: {lab.description} has no release of each node",
+                    hint=layout.command("down", lab.name),
+                )
+            return cls(releases=tuple(found["releases"]), images=found["images"])
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as problem:
+        except (ValueError, TypeError, KeyError) as problem:
             raise LabError(f"{lab.description}: {problem}", hint=layout.command("down", lab.name)) from None
 
 
-def _agreeing(lab: LabLayout, nodes: int, release: str) -> _Description | None:
+def _agreeing(lab: LabLayout, releases: tuple[str, ...]) -> _Description | None:
     """Return the lab's description, None if there is no lab; raises LabError if it is not as asked for."""
     description = _Description.read(lab)
-    if description and (description.nodes, description.release) != (nodes, release):
+    if description and description.releases != releases:
         raise LabError(
-            f"the lab {lab.name!r} has {description.nodes} nodes of {description.release}, not {nodes} of {release}",
+            f"the lab {lab.name!r} has {_counted(description.releases)}, not {_counted(releases)}",
             hint=layout.command("down", lab.name),
         )
     return description
+
+
+def _paths(images: Mapping[str, Image]) -> dict[str, str]:
+    return {release: str(each.directory) for release, each in images.items()}
+
+
+def _counted(releases: tuple[str, ...]) -> str:
+    """Return `3 nodes of bookworm` or `3 nodes of bullseye, trixie, trixie`."""
+    return f"{len(releases)} nodes of {', '.join(releases if len(set(releases)) > 1 else releases[:1])}"
 
 
 class Lab:
@@ -97,13 +111,13 @@ class Lab:
 
     def __init__(self, lab: LabLayout, description: _Description) -> None:
         self._layout = lab
-        self._image = Image(Path(description.image))
+        self._images = {release: Image(Path(path)) for release, path in description.images.items()}
         self.name = lab.name
-        self.release = description.release
-        self.nodes: tuple[LabNode, ...] = layout.nodes(description.nodes)
+        self.nodes: tuple[LabNode, ...] = layout.nodes(description.releases)
         self.directory = lab.directory
         self.environment_file = lab.environment_file
         self.vip = layout.VIP
+        self.vip6 = layout.VIP6
         self.gateway = str(layout.GATEWAY.ip)
 
     @classmethod
@@ -122,33 +136,34 @@ class Lab:
     def up(
         cls,
         name: str = "default",
-        nodes: int = 3,
-        release: str = "bookworm",
+        nodes: int | None = None,
+        releases: Sequence[str] = (layout.DEFAULT_RELEASE,),
         progress: Callable[[str], None] = ignore,
     ) -> Self:
         """Bring a lab to its normal state and return it, making what is missing of it.
 
-        Normal: every node runs, is plugged in, answers over SSH from the bastion, and its stand-in answers `ok`.
-        Raises LabUnavailable if this host cannot run a lab, LabError if the lab exists with other nodes.
+        The nodes take the releases in order, and again from the first; without `nodes` there are three, or as many as
+        there are releases. Normal: every node runs, is plugged in, answers over SSH from the bastion, and its stand-in
+        answers `ok`. Raises LabUnavailable if this host cannot run a lab, LabError if the lab exists with other nodes.
         """
         require_host()
         lab = lab_layout(name)
-        members = layout.nodes(nodes)
-        existing = _agreeing(lab, nodes, release)
-        built = Image(Path(existing.image)) if existing else image.ensure(release, progress)
+        wanted = layout.spread(nodes, releases)
+        existing = _agreeing(lab, wanted)
+        images = existing.images if existing else _paths(image.ensure(dict.fromkeys(wanted), progress))
         with _at_work(lab):
             # Read again: another `up` may have made it, or a `down` removed it, while this one waited.
-            existing = _agreeing(lab, nodes, release)
+            existing = _agreeing(lab, wanted)
             if existing is None:
                 _clear(lab)  # of what a `down` that was killed has left
-                existing = _Description(nodes=nodes, release=release, image=str(built.directory))
+                existing = _Description(wanted, images)
             self = cls(lab, existing)
-            if not self._image.present():
-                raise LabError(f"the image of the lab is gone: {existing.image}", hint=layout.command("down", name))
+            if gone := [str(each.directory) for each in self._images.values() if not each.present()]:
+                raise LabError(f"images of the lab are gone: {', '.join(gone)}", hint=layout.command("down", name))
             files.write(lab.description, json.dumps(asdict(existing)))
             network.ensure(lab)
-            furnish(lab, members, self._image)
-            self._bring_up(members, progress)
+            furnish(lab, self.nodes, self._images)
+            self._bring_up(self.nodes, progress)
         return self
 
     def down(self) -> None:
@@ -170,12 +185,14 @@ class Lab:
         require_root()
         with ThreadPoolExecutor(max_workers=len(self.nodes)) as executor:
             nodes = tuple(executor.map(self._node_status, self.nodes))
-        return LabStatus(self.name, self.release, self.directory, self.vip, nodes)
+        return LabStatus(self.name, self.directory, self.vip, nodes)
 
     def _node_status(self, node: LabNode) -> NodeStatus:
         place = self._layout.node(node)
         leader = machines.leader(place) if network.is_up(self._layout) else None
-        off = NodeStatus(node.name, node.address, "off", partitioned=False, ssh=False, apiserver=standins.OFF)
+        off = NodeStatus(
+            node.name, node.address, node.release, "off", partitioned=False, ssh=False, apiserver=standins.OFF
+        )
         if leader is None:
             return off
         try:
@@ -183,6 +200,7 @@ class Lab:
             return NodeStatus(
                 name=node.name,
                 address=node.address,
+                release=node.release,
                 state="running",
                 partitioned=partitioned,
                 ssh=not partitioned and self._answers_ssh(node),
@@ -198,14 +216,14 @@ class Lab:
         place = self._layout.node(self.node(node))
         with self._acting():
             machines.power_off(place)
-            standins.stop(place)
+            standins.stop_all(place)
 
     def cut(self, node: AnyNode) -> None:
         """Cut the node's power: all its processes are killed at once, its disk stays as it is."""
         place = self._layout.node(self.node(node))
         with self._acting():
             machines.cut_power(place)
-            standins.stop(place)
+            standins.stop_all(place)
 
     def boot(self, node: AnyNode) -> None:
         """Bring the node to its normal state: running, plugged in, answering over SSH, its stand-in in mode `ok`."""
@@ -244,6 +262,21 @@ class Lab:
                 # Asked from the node itself, which may be partitioned.
                 self._await_apiserver(place, Path(f"/proc/{leader}/ns/net"))
             standins.write_mode(place, mode)
+
+    def backend(self, node: AnyNode, port: int) -> None:
+        """Have a backend stand-in listen at a port of the node until the node ends; see `exlb_fab.lab.backend`.
+
+        Nothing happens if it does already. Raises LabError if the node is off, and if the port is taken.
+        """
+        place = self._layout.node(self.node(node))
+        with self._acting():
+            standins.start_backend(place, machines.require_leader(place), port)
+
+    def end_backend(self, node: AnyNode, port: int) -> None:
+        """End the backend stand-in at a port of the node, if there is one."""
+        place = self._layout.node(self.node(node))
+        with self._acting():
+            standins.stop_backend(place, port)
 
     @contextmanager
     def _acting(self) -> Iterator[None]:
@@ -373,8 +406,8 @@ class Lab:
     def _bring_up_node(self, node: LabNode, stopping: threading.Event) -> None:
         place = self._layout.node(node)
         if not machines.is_running(place):
-            standins.stop(place)  # one that has not noticed yet that its node is gone
-        leader = machines.start(self._layout, place, self._image)
+            standins.stop_all(place)  # those that have not noticed yet that their node is gone
+        leader = machines.start(self._layout, place, self._images[node.release])
         standins.write_mode(place, "ok")
         standins.start(place, leader)
         network.plug(self._layout, leader, layout.LAB_BRIDGE)

@@ -7,18 +7,22 @@ an `up` that was killed at any moment: it needs no record of what had been made.
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
+from itertools import cycle, islice
 from pathlib import Path
 
 from exlb_fab.errors import LabError
 
-RELEASES = ("bookworm", "bullseye", "trixie")
+DEFAULT_RELEASE = "bookworm"
+NODES_DEFAULT = 3
 NODES_MAXIMUM = 9
 
 GATEWAY = IPv4Interface("198.51.100.1/24")
 VIP = "198.51.100.100"
+GATEWAY6 = IPv6Interface("2001:db8:0:51::1/64")
+VIP6 = "2001:db8:0:51::100"
 VIP_PORT = 8443
 NODE_INTERFACE = "host0"  # systemd-nspawn calls it that
 LAB_BRIDGE = "br-lab"
@@ -39,6 +43,8 @@ class LabNode:
 
     name: str
     address: str
+    address6: str
+    release: str
 
     def __str__(self) -> str:
         return self.name
@@ -59,11 +65,35 @@ def lab_name(name: str) -> str:
     return name
 
 
-def nodes(count: int) -> tuple[LabNode, ...]:
-    """Return the nodes lb1..lbN with their addresses; raises LabError on a count that a lab cannot have."""
+def spread(count: int | None, releases: Sequence[str]) -> tuple[str, ...]:
+    """Return the release of each node: the releases in order, and again from the first where there are more nodes.
+
+    `count` None: as many nodes as there are releases, three at least. Raises LabError on counts that cannot be.
+    """
+    if not releases:
+        raise LabError("a lab needs a release", hint=f"exlb lab up --releases {DEFAULT_RELEASE}")
+    if count is None:
+        count = max(NODES_DEFAULT, len(releases))
     if not 1 <= count <= NODES_MAXIMUM:
-        raise LabError(f"a lab has 1 to {NODES_MAXIMUM} nodes, not {count}", hint="exlb lab up --nodes 3")
-    return tuple(LabNode(f"lb{number}", str(GATEWAY.network[10 + number])) for number in range(1, count + 1))
+        raise LabError(
+            f"a lab has 1 to {NODES_MAXIMUM} nodes, not {count}", hint=f"exlb lab up --nodes {NODES_DEFAULT}"
+        )
+    if len(releases) > count:
+        raise LabError(f"{len(releases)} releases for {count} nodes", hint=f"exlb lab up --nodes {len(releases)}")
+    return tuple(islice(cycle(releases), count))
+
+
+def nodes(releases: Sequence[str]) -> tuple[LabNode, ...]:
+    """Return the nodes lb1..lbN, one of each release given, with their addresses."""
+    return tuple(
+        LabNode(
+            name=f"lb{number}",
+            address=str(GATEWAY.network[10 + number]),
+            address6=str(GATEWAY6.network[0x10 + number]),
+            release=release,
+        )
+        for number, release in enumerate(releases, start=1)
+    )
 
 
 def command(verb: str, lab: str, *arguments: str) -> str:
@@ -102,6 +132,18 @@ class NodeLayout:
     machine: str
     cgroup: str  # relative to every hierarchy
     apiserver_cgroup: str
+
+    @property
+    def backends_cgroup(self) -> str:
+        return f"{self.cgroup}.backends"
+
+    def backend_cgroup(self, port: int) -> str:
+        """Return the control group of the backend stand-in at a port."""
+        return f"{self.backends_cgroup}/{port}"
+
+    def backend_log(self, port: int) -> Path:
+        """Return what the backend stand-in at a port says."""
+        return self.directory / f"backend-{port}.log"
 
     @property
     def console_log(self) -> Path:

@@ -8,8 +8,20 @@ from typing import Any
 
 from exlb_fab.errors import LabError
 from exlb_fab.lab.host import run_program
-from exlb_fab.lab.layout import CUT_BRIDGE, GATEWAY, LAB_BRIDGE, NAMESPACES, NODE_INTERFACE, LabLayout, command
+from exlb_fab.lab.layout import (
+    CUT_BRIDGE,
+    GATEWAY,
+    GATEWAY6,
+    LAB_BRIDGE,
+    NAMESPACES,
+    NODE_INTERFACE,
+    LabLayout,
+    command,
+)
 from exlb_fab.lab.waiting import until
+
+_BRIDGE_MAC = "02:00:00:00:33:64"
+_IPV6 = Path("/proc/sys/net/ipv6")  # absent on a host whose kernel was told to do without
 
 
 def is_up(lab: LabLayout) -> bool:
@@ -25,9 +37,16 @@ def ensure(lab: LabLayout) -> None:
         run_program(["unshare", f"--net={lab.namespace_file}", "true"], failure=f"{lab.namespace}: no namespace")
     there = {link["ifname"] for link in _links(lab)}
     batch = [f"link add {bridge} type bridge" for bridge in (LAB_BRIDGE, CUT_BRIDGE) if bridge not in there]
-    batch += [f"address replace {GATEWAY} dev {LAB_BRIDGE}"]
+    # Without an address of its own a bridge takes one of its ports': at every partition the bastion would have another
+    # one, and forget its neighbours, which no router or switch of a real network does.
+    batch += [f"link set {LAB_BRIDGE} address {_BRIDGE_MAC}", f"address replace {GATEWAY} dev {LAB_BRIDGE}"]
     batch += [f"link set {link} up" for link in ("lo", LAB_BRIDGE, CUT_BRIDGE)]
+    if _IPV6.exists():
+        batch += [f"address replace {GATEWAY6} dev {LAB_BRIDGE} nodad"]
     run_program(["ip", "-n", lab.namespace, "-batch", "-"], text="\n".join(batch) + "\n")
+    if _IPV6.exists():
+        words = ["sh", "-c", 'for bridge; do echo 0 >"/proc/sys/net/ipv6/conf/$bridge/accept_ra"; done', "sh"]
+        run_program(["nsenter", f"--net={lab.namespace_file}", *words, LAB_BRIDGE, CUT_BRIDGE])
 
 
 def _make_file(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exlb_fab.errors import LabError
 from exlb_fab.lab.host import run_program
-from exlb_fab.lab.layout import GATEWAY, NODE_INTERFACE, LabNode
+from exlb_fab.lab.layout import GATEWAY, GATEWAY6, NODE_INTERFACE, LabNode
 
 # As image.sh makes them: name, home, uid, gid.
 _USERS = (("root", "root", 0, 0), ("operator", "home/operator", 2001, 37), ("clerk", "home/clerk", 2002, 2002))
@@ -63,7 +63,7 @@ def _home(home: str, uid: int, gid: int, authorized_key: bytes) -> tuple[Entry, 
 
 
 def network_file(node: LabNode) -> str:
-    """Return the node's systemd.network(5) file: one static address, and foreign ones left alone."""
+    """Return the node's systemd.network(5) file: one static address of each family, and foreign ones left alone."""
     return f"""\
 [Match]
 Name={NODE_INTERFACE}
@@ -75,6 +75,11 @@ IPv6AcceptRA=no
 LLMNR=no
 # Without it a restart of networkd would take the VIP away from keepalived.
 KeepConfiguration=yes
+
+[Address]
+Address={node.address6}/{GATEWAY6.network.prefixlen}
+# It is of use at once: nobody else in the lab has it.
+DuplicateAddressDetection=none
 """
 
 

@@ -59,6 +59,8 @@ apt-get)
 	;;
 dnf | yum)
 	wait_for_locks /var/lib/rpm/.rpm.lock /usr/lib/sysimage/rpm/.rpm.lock
+	# What the manager remembers of the repositories may be two days old. (yum has no --refresh.)
+	if [ "$verb" = upgrade ]; then "$manager" -q clean expire-cache </dev/null 2>&1; fi
 	"$manager" -y "$verb" "$@" </dev/null 2>&1 || exit 1
 	;;
 *)

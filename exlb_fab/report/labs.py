@@ -13,15 +13,16 @@ from exlb_fab.report.tables import titled
 
 def lab_table(status: LabStatus) -> RenderableType:
     """Return the nodes of a lab and how each is."""
-    title = f"Lab {status.name} ({status.release}), VIP {status.vip}"
+    title = f"Lab {status.name}, VIP {status.vip}"
     table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in ("node", "address", "power", "network", "ssh", "apiserver stand-in"):
+    for column in ("node", "address", "release", "power", "network", "ssh", "apiserver"):
         table.add_column(column)
     for node in status.nodes:
         running = node.state == "running"
         table.add_row(
             Text(node.name, "cyan"),
             node.address,
+            node.release,
             Text(node.state, "green" if running else "bold red"),
             Text(
                 "cut off" if node.partitioned else "plugged in" if running else "-", "red" if node.partitioned else ""

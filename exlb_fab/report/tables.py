@@ -189,7 +189,11 @@ def _config(report: ConfigReport) -> RenderableType:
     for row in report.settings:
         source = row.source.replace(f"{report.path}:", "line ")
         table.add_row(Text(row.name, "bold"), Text(row.value), Text(source, "dim"))
-    return titled(report.path, table)
+    outages = _table("what happens", "clients lose the VIP for at most")
+    for outage in report.outages:
+        lost = "until somebody acts" if outage.seconds is None else f"{outage.seconds:.1f} s"
+        outages.add_row(Text(outage.event), Text(lost))
+    return Group(titled(report.path, table), Text(), titled("Worst outages, by the model", outages))
 
 
 @answer.register

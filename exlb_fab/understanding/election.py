@@ -9,6 +9,7 @@ from exlb_fab.cluster import Failover, Garp, Vrrp, VrrpVersion
 from exlb_fab.reading import Reading
 from exlb_fab.understanding.nodes import NodesDraft, priorities
 
+_DECISIVE = ("CHECK_WEIGHT", "FAILOVER", "PREEMPT")
 _LONGEST_V3_SECONDS = 40.95  # RFC 5798 5.2.7: 12 bits of centiseconds
 
 
@@ -115,13 +116,13 @@ def _because(draft: ElectionDraft, nodes: NodesDraft) -> str:
 
 def _compare_law(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> None:
     """Refuse priorities and weights with which a healthy node does not get the VIP from one that is not."""
-    if any(map(reading.is_faulty, ("NODE_IPS", "PRIORITIES", "CHECK_WEIGHT", "FAILOVER", "PREEMPT"))):
+    if any(map(reading.is_faulty, ("NODE_IPS", "NODE_NAMES", "PRIORITIES", *_DECISIVE))):
         return
-    found = priorities(nodes)
-    if draft.vrrp.failover == "fault" or len(found) < 2:
-        return
-    if not vrrp.lawful(found, draft.vrrp.check_weight):
-        reading.fault("CHECK_WEIGHT", "cannot fail over", "write a larger one")
+    names = nodes.names or tuple(map(str, nodes.addresses))
+    stranding = vrrp.stranded(draft.vrrp.group(dict(zip(names, priorities(nodes), strict=True))))
+    if stranding:
+        blamed = next((name for name in _DECISIVE if reading.is_set(name)), "PRIORITIES")
+        reading.fault(blamed, f"cannot fail over: {stranding}", stranding.remedy)
 
 
 def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterator[str]:

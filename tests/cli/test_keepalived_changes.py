@@ -110,7 +110,7 @@ def test_incompatible_change_of_the_interval_waits_by_the_longer_one(green: Site
     green.change(**APART)
     ran = green.exlb("push-config", "--yes", "-o", "json")
     assert clock.passed - short - long == long > short
-    assert "for 11 s at most" in ran.json["notices"][0]
+    assert "for 10 s at most" in ran.json["notices"][0]
 
 
 def test_dry_run_of_an_incompatible_change_tells_its_cost_and_asks_nothing(green: Site) -> None:

@@ -12,12 +12,15 @@ import pytest
 
 from exlb_fab.errors import LabUnavailable
 from exlb_fab.lab import Lab, down, require_host
+from exlb_fab.lab.layout import DEFAULT_RELEASE
 from tests.lab.bastion import Bastion
 from tests.lab.records import Records
 from tests.lab.table import Row, document
 from tests.lab.watching import Watch
 
-RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"
+DOCS = Path(__file__).parents[2] / "docs"
+RELIABILITY = DOCS / "reliability.md"
+RELIABILITY_MIXED = DOCS / "reliability-mixed.md"
 
 COMMIT_DIGITS = 10
 WITH_ROWS = pytest.StashKey[list[str]]()
@@ -28,6 +31,7 @@ AddRow = Callable[[str, str, Watch, str], None]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--resume", action="store_true", help="leave out what has passed at this commit already")
     parser.addoption("--table", action="store_true", help="write docs/reliability.md once all of its rows are seen")
+    parser.addoption("--releases", default=DEFAULT_RELEASE, help="the releases of the nodes, with commas between them")
 
 
 def _git(*words: str) -> str:
@@ -40,13 +44,18 @@ def _git(*words: str) -> str:
 
 def _commit() -> str:
     """Return what is tested; the table that a run writes is no part of it."""
-    changed = _git("status", "--porcelain", "--", ".", f":!{RELIABILITY.relative_to(RELIABILITY.parents[1])}")
+    written = [f":!{path.relative_to(DOCS.parent)}" for path in (RELIABILITY, RELIABILITY_MIXED)]
+    changed = _git("status", "--porcelain", "--", ".", *written)
     return (_git("rev-parse", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 def _records(config: pytest.Config) -> Records:
     assert config.cache is not None
-    return Records(config.cache.mkdir("exlb") / _commit())
+    return Records(config.cache.mkdir("exlb") / _commit() / "-".join(_releases(config)))
+
+
+def _releases(config: pytest.Config) -> list[str]:
+    return str(config.getoption("--releases")).split(",")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,7 +98,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if config.getoption("--table") and exitstatus == pytest.ExitCode.OK:
         rows = _records(config).rows()
         kept = [rows[name] for name in config.stash[WITH_ROWS]]
-        RELIABILITY.write_text(document(kept))
+        releases = _releases(config)
+        path = RELIABILITY if releases == [DEFAULT_RELEASE] else RELIABILITY_MIXED
+        path.write_text(document(kept, releases))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -110,7 +121,7 @@ def fresh_lab(host: None, request: pytest.FixtureRequest) -> Iterator[Lab]:
     module = request.module.__name__.rpartition("test_")[2].replace("_", "-")
     name = f"t-{module}"[:14] + f"-{os.getpid() % 10000}"
     try:
-        yield Lab.up(name)
+        yield Lab.up(name, releases=_releases(request.config))
     finally:
         down(name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from tests.lab.watching import Seen
 
 HEADER = """# Faults, and what clients saw of them
 
-Written by `make test-all` on {date}, with three nodes of Debian 12 in a lab; the commit stands in each row.
+Written by `make test-all` on {date}, with three nodes in a lab: {nodes}. The commit stands in each row.
 Rows that have a bound in seconds ran alone on the machine, the others in three labs beside each other.
 
 Each row is a test in tests/lab/test_reliability*.py. During each of them one client opened a new TLS connection
@@ -90,9 +90,18 @@ COLUMNS = (
 )
 
 
-def document(rows: Iterable[Row]) -> str:
-    """Return docs/reliability.md."""
+SYSTEMS = {
+    "bullseye": "Debian 11",
+    "bookworm": "Debian 12",
+    "trixie": "Debian 13",
+    "el9-like": "one in the style of EL9 (dnf and the units of EL9 on a Debian root file system, see [lab.md](lab.md))",
+}
+
+
+def document(rows: Iterable[Row], releases: Sequence[str]) -> str:
+    """Return docs/reliability.md, or that of a cluster of several releases."""
     lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(row.cells() for row in rows)]
     table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return f"{HEADER.format(date=date)}\n{table}"
+    nodes = ", ".join(SYSTEMS[each] for each in releases)
+    return f"{HEADER.format(date=date, nodes=nodes)}\n{table}"

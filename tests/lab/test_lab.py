@@ -134,6 +134,8 @@ def test_a_lab_does_not_change_its_size_in_silence(machines: Lab) -> None:
     with pytest.raises(LabError, match="2 nodes of bookworm, not 3") as refusal:
         Lab.up("t-lab", nodes=3)
     assert refusal.value.hint == "exlb lab down --name t-lab"
+    with pytest.raises(LabError, match="2 nodes of bookworm, not 2 nodes of bookworm, trixie"):
+        Lab.up("t-lab", releases=["bookworm", "trixie"], nodes=2)
     with pytest.raises(LabError, match="no node lb9") as unknown:
         machines.node("lb9")
     assert unknown.value.hint == "its nodes: lb1, lb2"
@@ -164,9 +166,25 @@ def test_nodes_are_machines_of_their_own(machines: Lab) -> None:
 
 def test_nodes_reach_each_other_and_nothing_else(machines: Lab) -> None:
     assert inside(machines, 1, "ip", "route") == "198.51.100.0/24 dev host0 proto kernel scope link src 198.51.100.11"
+    assert inside(machines, 1, "ip", "-6", "route", "show", "root", "2000::/3").split()[:3] == [
+        "2001:db8:0:51::/64", "dev", "host0",
+    ]  # fmt: skip
+    assert inside(machines, 1, "ip", "-6", "route", "show", "default") == ""
     links = json.loads(machines.run(["ip", "-j", "link"], capture=True).stdout)
     assert sorted(link["ifname"] for link in links if "master" not in link) == ["br-cut", "br-lab", "lo"]
     inside(machines, 1, "ping", "-c1", "-W2", "lb2")
+    for address in (machines.nodes[1].address6, "2001:db8:0:51::1"):
+        inside(machines, 1, "ping", "-c1", "-W2", address)
+
+
+def test_ipv6_addresses_are_of_use_at_once_and_nobody_advertises_others(machines: Lab) -> None:
+    for node in machines.nodes:
+        found = inside(machines, node.name, "ip", "-o", "-6", "addr", "show", "dev", "host0", "scope", "global")
+        assert f" {node.address6}/64 scope global nodad" in found
+        assert len(found.splitlines()) == 1
+        assert inside(machines, node.name, "cat", "/proc/sys/net/ipv6/conf/host0/accept_ra") == "0"
+    bastion = machines.run(["cat", "/proc/sys/net/ipv6/conf/br-lab/accept_ra"], capture=True).stdout
+    assert bastion == b"0\n"
 
 
 def test_an_address_that_keepalived_adds_survives_networkd(machines: Lab) -> None:
@@ -246,6 +264,30 @@ def test_a_mode_that_there_is_not_is_refused(machines: Lab) -> None:
     assert refusal.value.hint == "one of: ok, unhealthy, hung, unauthorized, off"
 
 
+def test_a_backend_answers_until_it_or_its_node_ends(machines: Lab) -> None:
+    def fetched() -> dict[str, str | None] | None:
+        request = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=2).read().decode())"
+        url = f"http://{machines.nodes[1].address}:30080/"
+        done = machines.run([sys.executable, "-c", request, url], capture=True, timeout=20)
+        return dict(json.loads(done.stdout)) if done.returncode == 0 else None
+
+    assert fetched() is None
+    for _ in range(2):
+        machines.backend(2, 30080)
+    machines.backend(2, 30443)
+    assert fetched() == {"node": "lb2", "peer": machines.gateway, "client": None}
+    with pytest.raises(LabError, match=r"no backend at port 6443: .*Address already in use"):
+        machines.backend(2, 6443)
+    for _ in range(2):
+        machines.end_backend(2, 30080)
+    assert fetched() is None
+    machines.backend(2, 30080)
+    machines.cut(2)
+    machines.boot(2)
+    assert fetched() is None
+    assert asked(machines, 2) == "200 ok"
+
+
 def test_a_partitioned_node_is_alone_with_its_link_up(machines: Lab) -> None:
     for _ in range(2):
         machines.partition("lb2")
@@ -307,6 +349,10 @@ def test_packages_come_from_the_offline_repository(machines: Lab) -> None:
     inside(machines, 1, *install, "haproxy", "keepalived", "psmisc", "curl", "socat")
     assert inside(machines, 1, "systemctl", "is-active", "haproxy") == "active"
     assert inside(machines, 1, "curl", "-sk", "https://lb1:6443/readyz") == "ok"
+    # What somebody may have on a node beside that can be had, too.
+    others = ("firewalld", "ufw", "nftables", "iptables", "network-manager", "tcpdump", "fish", "tcsh", "zsh")
+    for package in others:
+        assert f"Inst {package} " in inside(machines, 1, "apt-get", "-q", "-s", "install", package)
     # A second node has not got them: what a node writes is its own.
     assert machines.shell_in(2, ["sh", "-c", "command -v haproxy"]).returncode != 0
 
@@ -412,10 +458,9 @@ def _up_words(name: str) -> list[str]:
 
 
 def test_a_build_killed_half_way_leaves_files_alone_and_the_next_removes_them(
-    host: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXLB_LAB_CACHE", str(tmp_path))
-    building = "from exlb_fab.lab import image; image.ensure('bookworm', lambda text: None)"
 
     def killed_build() -> Path:
         before = set(tmp_path.glob(".building-*"))
@@ -423,12 +468,13 @@ def test_a_build_killed_half_way_leaves_files_alone_and_the_next_removes_them(
         def begun() -> bool:
             return any(root.parents[1] not in before for root in tmp_path.glob(".building-*/root/*"))
 
-        with subprocess.Popen([sys.executable, "-c", building]) as killed:
+        with subprocess.Popen(_up_words(name)) as killed:
             assert until(begun, limit_s=120)
             killed.send_signal(signal.SIGKILL)
         assert until(lambda: not processes(str(tmp_path)), limit_s=10)
         assert str(tmp_path) not in Path("/proc/mounts").read_text()
         assert not image.image("bookworm").present()
+        assert name not in labs()
         (unfinished,) = tmp_path.glob(".building-*")
         return unfinished
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from exlb_fab.lab import probe
+from exlb_fab.lab import layout, probe, standins
 from exlb_fab.lab.files import write
 from exlb_fab.lab.identity import self_signed
 from exlb_fab.lab.waiting import until
@@ -204,6 +205,19 @@ def test_it_ends_with_the_process_that_it_watches(directory: Path) -> None:
             assert process.wait(5) == 0
             assert process.stderr is not None
             assert process.stderr.read() == b""
+
+
+def test_its_certificate_is_for_the_node_and_for_the_vips(tmp_path: Path) -> None:
+    (node,) = layout.nodes(["bookworm"])
+    place = layout.LabLayout("a", tmp_path).node(node)
+    place.directory.mkdir(parents=True)
+    standins.make_certificate(place)
+    names = x509.load_pem_x509_certificate(place.apiserver_certificate.read_bytes()).extensions
+    found = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {str(address) for address in found.get_values_for_type(x509.IPAddress)} == {
+        node.address, node.address6, layout.VIP, layout.VIP6,
+    }  # fmt: skip
+    assert "kubernetes" in found.get_values_for_type(x509.DNSName)
 
 
 def test_the_probe_wants_the_right_certificate(server: Server, tmp_path: Path) -> None:

@@ -73,6 +73,22 @@ def test_a_lab_that_there_is_not_names_the_command_that_makes_it(
     assert labs() == ()
 
 
+def test_a_lab_of_another_exlb_is_told_from_a_broken_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EXLB_LAB_HOME", str(tmp_path))
+    (tmp_path / "old").mkdir()
+    description = tmp_path / "old/lab.json"
+    description.write_text('{"nodes": 3, "release": "bookworm", "image": "/var/cache/image"}')
+    with pytest.raises(LabError, match="'old' was made by an older exlb") as refusal:
+        Lab.open("old")
+    assert refusal.value.hint == "exlb lab down --name old"
+    for broken in ("", "{", '{"releases": ["bookworm"]}', "[]"):
+        description.write_text(broken)
+        with pytest.raises(LabError, match=r"lab\.json: ") as fault:
+            Lab.open("old")
+        assert "older" not in str(fault.value)
+        assert fault.value.hint == "exlb lab down --name old"
+
+
 def test_half_made_labs_are_named_too_so_that_they_can_be_removed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from exlb_fab.lab.disks import mounts_below
 from exlb_fab.lab.environment import environment_text
 from exlb_fab.lab.layout import LabLayout, lab_layout, lab_name
 
+BOOKWORM = ["bookworm"]
 NAMES = st.from_regex(layout._NAME, fullmatch=True)
 
 
@@ -31,7 +32,7 @@ HOMES = st.sampled_from([layout.DEFAULT_HOME, Path("/srv/labs"), Path("/srv/othe
 @given(NAMES, NAMES, HOMES, HOMES)
 def test_no_two_labs_share_a_name_of_anything(one: str, other: str, one_home: Path, other_home: Path) -> None:
     def names(lab: LabLayout) -> set[str]:
-        places = [lab.node(node) for node in layout.nodes(layout.NODES_MAXIMUM)]
+        places = [lab.node(node) for node in layout.nodes(BOOKWORM * layout.NODES_MAXIMUM)]
         return {lab.namespace, lab.cgroup, str(lab.directory), *(place.machine for place in places)}
 
     def inside(group: str, outer: str) -> bool:
@@ -44,16 +45,38 @@ def test_no_two_labs_share_a_name_of_anything(one: str, other: str, one_home: Pa
 
 
 def test_nodes_are_numbered_from_one_behind_the_gateway() -> None:
-    first, second = layout.nodes(2)
-    assert (first.name, first.address) == ("lb1", "198.51.100.11")
-    assert (second.name, second.address) == ("lb2", "198.51.100.12")
+    first, second = layout.nodes(["bullseye", "trixie"])
+    assert first == layout.LabNode("lb1", "198.51.100.11", "2001:db8:0:51::11", "bullseye")
+    assert second == layout.LabNode("lb2", "198.51.100.12", "2001:db8:0:51::12", "trixie")
     assert all(layout.GATEWAY.network[10 + number].is_global is False for number in range(10))
 
 
 @pytest.mark.parametrize("count", [0, -1, 10])
 def test_a_count_of_nodes_that_there_cannot_be_is_refused(count: int) -> None:
     with pytest.raises(LabError, match="1 to 9 nodes"):
-        layout.nodes(count)
+        layout.spread(count, ["bookworm"])
+
+
+@pytest.mark.parametrize(
+    ("count", "releases", "spread"),
+    [
+        (None, "a", "a a a"),
+        (None, "a b", "a b a"),
+        (None, "a b c d", "a b c d"),
+        (2, "a", "a a"),
+        (5, "a b", "a b a b a"),
+    ],
+)
+def test_releases_are_given_to_the_nodes_in_order_and_again(count: int | None, releases: str, spread: str) -> None:
+    assert layout.spread(count, releases.split()) == tuple(spread.split())
+
+
+def test_more_releases_than_nodes_are_refused() -> None:
+    with pytest.raises(LabError, match="3 releases for 2 nodes") as refusal:
+        layout.spread(2, ["bullseye", "bookworm", "trixie"])
+    assert refusal.value.hint == "exlb lab up --nodes 3"
+    with pytest.raises(LabError, match="needs a release"):
+        layout.spread(None, [])
 
 
 def test_directories_can_be_moved_by_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -74,7 +97,7 @@ def test_a_directory_that_mount_would_misread_is_refused(path: str) -> None:
 @pytest.mark.parametrize("home", ["/var/lib/exlb-lab", "/home/it's $HOME `id`/a b"])
 def test_bash_reads_from_the_environment_file_what_the_lab_is(home: str) -> None:
     lab = LabLayout("rehearsal", Path(home))
-    text = environment_text(lab, layout.nodes(3))
+    text = environment_text(lab, layout.nodes(BOOKWORM * 3))
     show = 'printf "%s\\n" "${NODE_IPS[@]}" "${NODE_NAMES[@]}" "$VIP_IF" "$MASTER_VIP" "$KUBE_APISERVER" "$SSH_USER"'
     show += ' "$SSH_KEY" "$SSH_KNOWN_HOSTS"'
     read = subprocess.run(["bash", "-eu"], input=f"{text}\n{show}", capture_output=True, text=True, check=True)
@@ -92,7 +115,7 @@ def test_bash_reads_from_the_environment_file_what_the_lab_is(home: str) -> None
 
 
 def test_every_variable_of_the_environment_file_is_explained() -> None:
-    lines = environment_text(LabLayout("a", Path("/home")), layout.nodes(1)).splitlines()
+    lines = environment_text(LabLayout("a", Path("/home")), layout.nodes(BOOKWORM)).splitlines()
     assignments = [number for number, line in enumerate(lines) if "=" in line and not line.startswith("#")]
     assert len(assignments) == 8
     assert all(lines[number - 1].startswith("# ") for number in assignments)
@@ -134,7 +157,7 @@ def test_a_password_is_set_for_one_user_alone() -> None:
 
 
 def test_a_node_is_seeded_with_who_it_is_and_with_private_keys_private(tmp_path: Path) -> None:
-    nodes = layout.nodes(2)
+    nodes = layout.nodes(BOOKWORM * 2)
     entries = seed.entries(
         nodes[1],
         nodes,
@@ -153,13 +176,15 @@ def test_a_node_is_seeded_with_who_it_is_and_with_private_keys_private(tmp_path:
     assert not (upper / "etc/leftover").exists()
     assert (upper / "etc/hostname").read_text() == "lb2\n"
     assert "198.51.100.11 lb1\n198.51.100.12 lb2\n" in (upper / "etc/hosts").read_text()
-    assert "Address=198.51.100.12/24\n" in (upper / "etc/systemd/network/10-lab.network").read_text()
+    network = (upper / "etc/systemd/network/10-lab.network").read_text()
+    assert "Address=198.51.100.12/24\n" in network
+    assert "Address=2001:db8:0:51::12/64\n" in network
     assert (upper / "etc/ssh/ssh_host_ed25519_key").stat().st_mode & 0o777 == 0o600
     assert (upper / "root/.ssh").stat().st_mode & 0o777 == 0o700
     assert upper.stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("script", ["boot.sh", "image.sh"])
+@pytest.mark.parametrize("script", ["boot.sh", "image.sh", "el9/build.sh"])
 def test_shell_scripts_parse(script: str) -> None:
-    path = Path(layout.__file__).with_name(script)
+    path = Path(layout.__file__).parent / script
     assert subprocess.run(["sh", "-n", str(path)], check=False).returncode == 0

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2] / "exlb_fab"
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 PROGRAMS = sorted(path for path in ROOT.rglob("*.sh"))
 # The registry imports it; the lab stands alone and has to say which packages its repository carries.
-MAY_KNOW = {"proxies/haproxy.py", "proxies/__init__.py", "node/haproxy.sh", "lab/image.py"}
+MAY_KNOW = {"proxies/haproxy.py", "proxies/__init__.py", "node/haproxy.sh", "lab/image.py", "lab/el9/build.sh"}
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -37,6 +37,14 @@ def test_install_without_units_enables_none(machine: Machine) -> None:
     assert [line for line in machine.log if not line.startswith("stat ")] == ["dnf -y install socat"]
 
 
+def test_upgrade_by_dnf_does_not_believe_what_it_remembers_of_the_repositories(machine: Machine) -> None:
+    assert installed(machine, "dnf-upgrade", "5", "", "haproxy").returncode == 0
+    assert [line for line in machine.log if not line.startswith("stat ")] == [
+        "dnf -q clean expire-cache",
+        "dnf -y upgrade haproxy",
+    ]
+
+
 @pytest.mark.parametrize(("manager", "fault"), [("apt-get", "apt-get-install"), ("dnf", "dnf")])
 def test_failing_manager_is_heard_and_no_unit_is_enabled(machine: Machine, manager: str, fault: str) -> None:
     machine.put(f"fail/{fault}", "E: Unable to locate package haproxy\n")
