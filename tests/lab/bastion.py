@@ -46,11 +46,16 @@ PAUSE_SECONDS = 0.2
 
 
 class Bastion:
-    """Runs exlb where an operator would: on the lab's bastion, against real nodes."""
+    """Runs exlb where an operator would: on the lab's bastion, against real nodes.
 
-    def __init__(self, lab: Lab, folder: Path) -> None:
+    `env` is the environment file, the lab's own where there is none; `port` the one that clients connect to.
+    """
+
+    def __init__(self, lab: Lab, folder: Path, env: Path | None = None, port: int = 8443) -> None:
         self.lab = lab
         self.folder = folder
+        self.env = env or lab.environment_file
+        self.port = port
         self.nodes = [node.name for node in lab.nodes]
 
     def environment(self, **variables: str) -> Path:
@@ -70,7 +75,7 @@ class Bastion:
         variables: Mapping[str, str] | None = None,
     ) -> Ran:
         """Run exlb and return how it ended; `status` is what is expected, None for anything."""
-        extra = {"COLUMNS": "120", **(variables or {}), **({"EXLB_ENV": str(env)} if env else {})}
+        extra = {"COLUMNS": "120", **(variables or {}), "EXLB_ENV": str(env or self.env)}
         done = self.lab.run(["exlb", *words], env=extra, capture=True, timeout=LIMIT_SECONDS)
         ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
         if status is not None:
@@ -78,7 +83,7 @@ class Bastion:
         return ran
 
     def start(self, *words: str, env: Path | None = None) -> subprocess.Popen[bytes]:
-        extra = {"EXLB_ENV": str(env)} if env else {}
+        extra = {"EXLB_ENV": str(env or self.env)}
         return self.lab.popen(["exlb", *words], env=extra, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def verdicts(self, ran: Ran, status: str) -> set[tuple[str, str | None]]:
@@ -97,7 +102,7 @@ class Bastion:
 
     def watched(self) -> AbstractContextManager[Watch]:
         """Watch the VIP and two of its clients, on all nodes that run."""
-        return watching(self.lab, self.holders, self.running)
+        return watching(self.lab, self.holders, self.running, self.port)
 
     @property
     def running(self) -> list[str]:
@@ -176,7 +181,7 @@ class Bastion:
 
     def served(self) -> bool:
         """Tell whether a client on the bastion gets an answer through the VIP."""
-        url = f"https://{self.lab.vip}:8443/readyz"
+        url = f"https://{self.lab.vip}:{self.port}/readyz"
         return self.lab.run(["curl", "-ksf", "--max-time", "2", "-o", "/dev/null", url], capture=True).returncode == 0
 
     def mend(self) -> None:

@@ -126,7 +126,7 @@ class Watch:
 
 @contextmanager
 def watching(
-    lab: Lab, holders: Callable[[], list[str]], nodes: Iterable[str], interval_ms: int = 50
+    lab: Lab, holders: Callable[[], list[str]], nodes: Iterable[str], port: int, interval_ms: int = 50
 ) -> Iterator[Watch]:
     """Watch the VIP on nodes that run, and two clients of it; `server` is where the open connection has come to."""
     watch = Watch()
@@ -138,7 +138,7 @@ def watching(
         for monitor in monitors:
             monitor.await_ready(lab)
         before = holders()
-        words = [sys.executable, str(PROBER), lab.vip, "8443", str(interval_ms)]
+        words = [sys.executable, str(PROBER), lab.vip, str(port), str(interval_ms)]
         client = lab.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             assert client.stdout is not None
