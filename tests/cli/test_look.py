@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from exlb_fab.remote import Completed
+from exlb_fab.system import drop_in_path
 from tests.cli.conftest import Site
 from tests.fake import KEEPALIVED_PATH, PROXY
 from tests.ran import Ran
@@ -126,7 +127,12 @@ def test_render_writes_the_files_with_their_modes(green: Site, tmp_path: Path) -
     out = tmp_path / "out"
     ran = green.exlb("render", "--out", str(out), "-o", "json")
     modes = {str(path.relative_to(out)): stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*") if path.is_file()}
-    wanted = {PROXY.path: 0o600, KEEPALIVED_PATH: 0o644}
+    wanted = {
+        PROXY.path: 0o600,
+        KEEPALIVED_PATH: 0o644,
+        drop_in_path("haproxy"): 0o644,
+        drop_in_path("keepalived"): 0o644,
+    }
     assert modes == {f"{node}{path}": mode for node in green.fleet.nodes for path, mode in wanted.items()}
     assert "geheim" in (out / "lb1" / PROXY.path.lstrip("/")).read_text()
     assert {row["written"] for row in ran.json["files"]} == {str(out / path) for path in modes}
