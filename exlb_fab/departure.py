@@ -9,6 +9,7 @@ from exlb_fab import planning
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import FactsError
 from exlb_fab.facts import Facts, Kept, Survey
+from exlb_fab.firewall import Directive
 from exlb_fab.planning import ADOPTED, Desired, NodePlan, Plan, PlanError, Removal, nothing
 from exlb_fab.platforms import KEEPALIVED_PACKAGE, KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES, Proxy
@@ -26,7 +27,8 @@ class Before:
 
     `leaving` tells that a removal has begun, after which only its end is left to do. `found` are the files from before,
     None where exlb never replaced them. `units` are (enabled, active) of those that exlb changed, in systemctl's words.
-    `packages` are those that exlb brought, None where nothing has recorded that.
+    `packages` are those that exlb brought, None where nothing has recorded that. `opened` is what it has opened in the
+    firewall.
     """
 
     touched: bool
@@ -34,6 +36,7 @@ class Before:
     found: Kept | None = None
     units: Mapping[str, tuple[str, str]] | None = None
     packages: tuple[str, ...] | None = None
+    opened: tuple[Directive, ...] = ()
 
     @property
     def idle(self) -> frozenset[str]:
@@ -52,7 +55,7 @@ class Before:
 
 def questions() -> list[str]:
     """Return what has to be known of a node to bring it back."""
-    return ["history", f"file {STATE}", f"file {MARK}", f"read {RECORD}", f"read {FOUND_UNITS}"]
+    return ["history", "firewall", f"file {STATE}", f"file {MARK}", f"read {RECORD}", f"read {FOUND_UNITS}"]
 
 
 def before(node: Node, found: Facts) -> Before:
@@ -71,7 +74,8 @@ def before(node: Node, found: Facts) -> Before:
     # What install has recorded is older than what the first push found.
     units = {**parse_units(found.texts.get(FOUND_UNITS, "")), **recorded}
     brought = packages if RECORD in found.texts else None
-    return Before(touched=True, leaving=leaving, found=original, units=units, packages=brought)
+    opened = found.firewall.opened if found.firewall else ()
+    return Before(touched=True, leaving=leaving, found=original, units=units, packages=brought, opened=opened)
 
 
 def parse_record(text: str) -> tuple[tuple[str, ...], dict[str, tuple[str, str]]]:
@@ -138,7 +142,8 @@ def _ended(made: NodePlan, was: Before, found: Facts, proxy: Proxy, *, purge: bo
         raise PlanError(f"{made.node}: no package manager that exlb knows", hint="leave --purge out")
     stops = () if made.changes else sorted(unit for unit in was.idle if found.units[unit].running)
     units = (*(("stop", unit) for unit in stops), *(("disable", unit) for unit in sorted(was.disabled)))
-    return replace(made, removal=Removal(platform.manager if packages and platform else "", units, packages))
+    removal = Removal(platform.manager if packages and platform else "", units, packages)
+    return replace(made, removal=removal, closes=was.opened, forbids=found.selinux.kept)
 
 
 def _packages(was: Before, found: Facts, proxy: Proxy) -> tuple[str, ...]:

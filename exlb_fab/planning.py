@@ -98,7 +98,8 @@ class NodePlan:
 
     `serving` tells whether it serves clients now, and has to afterwards.
     `number` is the generation that this makes active, `previous` the one to go back to, which keeps what is active
-    now. Both are None where no file changes. `opens` and `closes` are for the firewall, `allows` for SELinux.
+    now. Both are None where no file changes. `opens` and `closes` are for the firewall, `allows` and `forbids`
+    (what exlb has allowed, and nobody needs any more) for SELinux.
     `removal` comes after all else, on all nodes.
     """
 
@@ -115,10 +116,12 @@ class NodePlan:
     opens: tuple[Directive, ...] = ()
     closes: tuple[Directive, ...] = ()
     allows: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
-        return self.still and not (self.opens or self.closes or self.allows or self.removal)
+        around = (self.opens, self.closes, self.allows, self.forbids, self.removal)
+        return self.still and not any(around)
 
     @property
     def still(self) -> bool:

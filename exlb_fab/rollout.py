@@ -148,20 +148,6 @@ def retire(cluster: Cluster, leaving: Sequence[Node], fleet: Fleet, lock: Lock, 
         )
 
 
-def withdraw(survey: Survey, fleet: Fleet, lock: Lock) -> Outcomes[None]:
-    """Close what exlb has opened on nodes that the lock holds, and let SELinux be as it was before.
-
-    The survey has asked for the firewall and SELinux. What was open before exlb came stays open.
-    """
-
-    def withdraw_one(node: Node, remote: Remote) -> None:
-        found = survey.facts[node]
-        opened = found.firewall.opened if found.firewall else ()
-        admit(node, remote, lock, [f"close {each.line}" for each in opened], [f"undo {e}" for e in found.selinux.kept])
-
-    return fleet.tidy(survey.facts, withdraw_one)
-
-
 def admit(node: Node, remote: Remote, lock: Lock, doors: Sequence[str], rights: Sequence[str]) -> None:
     """Have a node's own programs carry out directives for its firewall, and for SELinux.
 
@@ -208,7 +194,8 @@ class _RollOut:
 
     def shut(self, plans: Sequence[NodePlan]) -> None:
         """Close what nobody needs any more, at the very end."""
-        self._all([each for each in plans if each.closes], self._shut_one, "closed what nobody needs")
+        done = [each for each in plans if each.closes or each.forbids]
+        self._all(done, self._shut_one, "closed what nobody needs")
 
     def apply(self, wave: Sequence[NodePlan]) -> bool:
         """Make the staged files the active ones on the nodes of one wave."""
@@ -252,7 +239,6 @@ class _RollOut:
 
         From here no node goes back: one on which it fails is ended by the next run.
         """
-        # The place to close what exlb has opened in the firewalls: the record of it goes with all else.
         self._all([each for each in self._plan.nodes if each.removal], self._remove_one, "nothing of exlb is left")
 
     def retreat(self, wave: Sequence[NodePlan]) -> None:
@@ -353,7 +339,8 @@ class _RollOut:
         began = time.monotonic()
         for what in firewall.told(plan.closes):
             self._fleet.emit(Event("step", f"close {what}", plan.node.name))
-        admit(plan.node, remote, self._lock, [f"close {each.line}" for each in plan.closes], ())
+        undone = [f"undo {each}" for each in plan.forbids]
+        admit(plan.node, remote, self._lock, [f"close {each.line}" for each in plan.closes], undone)
         if plan.node in self.results:
             return None
         return NodeResult(plan.node, "changed", plan.summary(), time.monotonic() - began)
