@@ -324,11 +324,6 @@ class FakeNode:
         return (frozenset(self.programs), units, copy.deepcopy(self.files), self.running, self.staged, self.lock, kept)
 
     @property
-    def active(self) -> FakeGeneration:
-        """Return what is active, as a generation."""
-        return FakeGeneration({path: copy.copy(self.files.get(path)) for path in (PROXY.path, KEEPALIVED_PATH)})
-
-    @property
     def kept(self) -> list[int]:
         """Return the numbers that it can go back to: what never was active is no generation yet."""
         return sorted(n for n, each in self.generations.items() if each.was_active or n == self.current)
@@ -783,7 +778,9 @@ class FakeRemote:
         assert int(limit) > 0
         assert manager == ("apt-get" if packages else "none")
         if fake.current is not None and not fake.leaving:
-            assert fake.active.files == fake.generations[0].files, f"{fake.name}: exlb's files are active"
+            found = fake.generations[0].files
+            active = {path: fake.files.get(path) for path in found}
+            assert active == found, f"{fake.name}: exlb's files are active"
         fake.leaving = True
         for each in filter(None, units.split(",")):
             action, unit = each.split("=")

@@ -84,7 +84,7 @@ def files_of(cluster: Cluster) -> list[File]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_hash_in_the_first_line_is_that_of_the_content(case: str, tmp_path: Path) -> None:
-    for file in files_of(loaded(case, tmp_path)):
+    for file in (each for each in files_of(loaded(case, tmp_path)) if each.kind in ("proxy", "keepalived")):
         blank = file.text.replace(named(file), "0" * DIGEST_LENGTH)
         assert named(file) == file.digest == hashlib.sha256(blank.encode()).hexdigest()[:DIGEST_LENGTH]
 

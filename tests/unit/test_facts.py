@@ -562,7 +562,7 @@ def test_servers_are_read_by_the_names_of_the_columns() -> None:
         ("a", True, True, False),
         ("b", True, False, False),
         ("c", False, True, True),
-        ("d", True, False, False),
+        ("d", True, True, False),
     ]
     assert state.servers[0].detail == 'Layer7, "quoted"'
 

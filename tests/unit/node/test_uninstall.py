@@ -91,8 +91,7 @@ def test_unit_that_does_not_stop_keeps_its_package(back: Machine) -> None:
 
 
 def test_attachments_go_and_nothing_else_that_stands_beside_them(pushed: Machine) -> None:
-    frame, path = pushed.script("#!/bin/sh\n")
-    frame = frame.replace("file script", "file attachment")
+    frame, path = pushed.attachment("#!/bin/sh\n")
     assert pushed.push(more=frame).done
     assert path.exists()
     other = path.with_name("own.sh")
