@@ -324,6 +324,11 @@ class FakeNode:
         return (frozenset(self.programs), units, copy.deepcopy(self.files), self.running, self.staged, self.lock, kept)
 
     @property
+    def active(self) -> FakeGeneration:
+        """Return what is active, as a generation."""
+        return FakeGeneration({path: copy.copy(self.files.get(path)) for path in (PROXY.path, KEEPALIVED_PATH)})
+
+    @property
     def kept(self) -> list[int]:
         """Return the numbers that it can go back to: what never was active is no generation yet."""
         return sorted(n for n, each in self.generations.items() if each.was_active or n == self.current)

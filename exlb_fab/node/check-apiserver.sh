@@ -5,6 +5,7 @@
 # SECONDS. Addresses are compared as a whole: 10.0.0.1 is not in 10.0.0.10.
 set -eu
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
 
 # EL7's curl (7.29) takes no fraction for --max-time, and the brackets of an IPv6 address for a range without -g.
 ask() {
