@@ -10,8 +10,12 @@ MIXED := bullseye,trixie,el9-like
 demo: setup lab-setup  ## The main job on the embedded lab, from nothing to green tables and back to nothing.
 	@EXLB=$(BIN)/exlb tools/demo.sh $(LAB)
 
+# One lab test of each kind of fault and promise: the files beside each other, each in a lab of its own; what has a bound
+# in seconds afterwards, alone on the machine.
 test: check node lab-setup  ## Every check and the tests, lab tests included.
-	$(BIN)/pytest tests/lab -m "not slow"
+	@tools/setup.sh labs
+	$(MAKE) -k -j $(LABS) --output-sync $(patsubst tests/lab/test_%.py,brief-%,$(wildcard tests/lab/test_*.py))
+	$(BIN)/pytest tests/lab -m "timing and not slow"
 
 check: lint types unit  ## The fast part: under a minute.
 
@@ -23,6 +27,10 @@ test-all: check node lab-setup
 	    $(patsubst tests/lab/test_%.py,mixed-%,$(wildcard tests/lab/test_reliability_*.py))
 	$(BIN)/pytest tests/lab --resume --table
 	$(BIN)/pytest tests/lab/test_reliability_*.py --resume --table --releases $(MIXED)
+
+# 5: all of a file's tests are for test-all.
+brief-%:
+	$(BIN)/pytest tests/lab/test_$*.py -m "not slow and not timing" --durations=5 || [ $$? -eq 5 ]
 
 lab-%:
 	$(BIN)/pytest tests/lab/test_$*.py --resume -m "not timing"
