@@ -15,17 +15,19 @@ from exlb_fab.lab import Lab, down, require_host
 from exlb_fab.lab.layout import DEFAULT_RELEASE
 from tests.lab.bastion import Bastion
 from tests.lab.records import Records
-from tests.lab.table import Row, document
+from tests.lab.table import Measured, Row, document, timings
 from tests.lab.watching import Watch
 
 DOCS = Path(__file__).parents[2] / "docs"
 RELIABILITY = DOCS / "reliability.md"
 RELIABILITY_MIXED = DOCS / "reliability-mixed.md"
+TIMING = DOCS / "timing.md"
 
 COMMIT_DIGITS = 10
 WITH_ROWS = pytest.StashKey[list[str]]()
 
 AddRow = Callable[[str, str, Watch, str], None]
+AddMeasured = Callable[[str, str, list[float], float, float], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +46,7 @@ def _git(*words: str) -> str:
 
 def _commit() -> str:
     """Return what is tested; the table that a run writes is no part of it."""
-    written = [f":!{path.relative_to(DOCS.parent)}" for path in (RELIABILITY, RELIABILITY_MIXED)]
+    written = [f":!{path.relative_to(DOCS.parent)}" for path in (RELIABILITY, RELIABILITY_MIXED, TIMING)]
     changed = _git("status", "--porcelain", "--", ".", *written)
     return (_git("rev-parse", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
@@ -89,6 +91,17 @@ def row(request: pytest.FixtureRequest, green: Bastion) -> AddRow:
     return add
 
 
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> AddMeasured:
+    """Keep what a fault has cost: (TIMING, fault, gaps, what is promised for their median, the model's worst case)."""
+
+    def add(timing: str, fault: str, gaps: list[float], promised_seconds: float, model_seconds: float) -> None:
+        kept = Measured(timing, fault, gaps, promised_seconds, model_seconds, _commit()[:COMMIT_DIGITS])
+        _records(request.config).time(request.node.nodeid, kept)
+
+    return add
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the table where every row of it has been seen; with nothing left to do, a run that resumes is content."""
@@ -101,6 +114,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         releases = _releases(config)
         path = RELIABILITY if releases == [DEFAULT_RELEASE] else RELIABILITY_MIXED
         path.write_text(document(kept, releases))
+        if path == RELIABILITY:
+            TIMING.write_text(timings(_records(config).timings()))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab.table import Row
+from tests.lab.table import Measured, Row
 
 
 class Records:
@@ -30,6 +31,12 @@ class Records:
 
     def rows(self) -> dict[str, Row]:
         return {test: Row.from_json(kept) for test, kept in self._read("row").items()}
+
+    def time(self, test: str, measured: Measured) -> None:
+        self._write(test, "timing", asdict(measured))
+
+    def timings(self) -> list[Measured]:
+        return [Measured(**kept) for _, kept in sorted(self._read("timing").items())]
 
     def _write(self, test: str, kind: str, kept: Any) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
