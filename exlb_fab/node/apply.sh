@@ -65,10 +65,21 @@ each() {
 	done <"$1/manifest"
 }
 
+# forget DIRECTORY: a generation, or what is staged, with the attachments that no other generation names.
+forget() {
+	sed -n 's/^[^ ]* attachment [^ ]* [^ ]* [^ ]* //p' "$1/manifest" 2>/dev/null | while read -r attachment; do
+		for each_kept in "$generations"/[0-9]*; do
+			if [ "$each_kept" != "$1" ] && grep -q -s " $attachment\$" "$each_kept/manifest"; then continue 2; fi
+		done
+		rm -f "$attachment"
+	done
+	rm -rf "${1:?}"
+}
+
 # Staging: nothing in here is active. A redirection of `:` that fails would end the shell: hence touch.
 
 empty_staging() {
-	rm -rf "$staging" && mkdir -p "$generations" "$staging/files" && chmod 0700 "$state" "$generations" "$staging" &&
+	forget "$staging" && mkdir -p "$generations" "$staging/files" && chmod 0700 "$state" "$generations" "$staging" &&
 		touch "$staging/manifest" "$staging/meta" "$staging/binds"
 }
 
@@ -568,8 +579,8 @@ give_up() {
 end_change() {
 	journal "$1"
 	if [ -e "$generations/$number/manifest" ]; then each "$generations/$number" drop_siblings; fi
-	is_kept "$number" || rm -rf "${generations:?}/$number"
-	rm -rf "$staging"
+	is_kept "$number" || forget "$generations/$number"
+	forget "$staging"
 	rm -f "$state/intent" "$state/intent.new" && sync "$state"
 }
 
@@ -592,24 +603,14 @@ enable_as_found() {
 	done <"$generations/$1/units"
 }
 
-# drop_attachments NUMBER: those that no other generation names.
-drop_attachments() {
-	sed -n 's/^[^ ]* attachment [^ ]* [^ ]* [^ ]* //p' "$generations/$1/manifest" | while read -r attachment; do
-		for each_kept in "$generations"/[0-9]*; do
-			if [ "${each_kept##*/}" != "$1" ] && grep -q -s " $attachment\$" "$each_kept/manifest"; then continue 2; fi
-		done
-		rm -f "$attachment"
-	done
-}
-
 # prune: keep the newest few, the active one, and for ever what was there before exlb. What was never active goes.
 prune() {
 	now=$(generation)
 	for each_kept in "$generations"/[0-9]*; do
-		if is_kept "${each_kept##*/}"; then echo "${each_kept##*/}"; else rm -rf "$each_kept"; fi
+		if is_kept "${each_kept##*/}"; then echo "${each_kept##*/}"; else forget "$each_kept"; fi
 	done | sort -rn | tail -n "+$((kept + 1))" | while read -r old; do
 		case $old in 0000 | "$now") continue ;; esac
-		rm -f "$generations/$old/was-active" && drop_attachments "$old" && rm -rf "${generations:?}/$old" && echo "$old"
+		rm -f "$generations/$old/was-active" && forget "$generations/$old" && echo "$old"
 	done | cat "$state/pruned" - 2>/dev/null | sort -rn | head -n 1 >"$state/pruned.new"
 	if [ -s "$state/pruned.new" ]; then mv -f "$state/pruned.new" "$state/pruned"; else rm -f "$state/pruned.new"; fi
 }
@@ -758,6 +759,6 @@ prepare) prepare "$@" ;;
 activate) activate "$@" ;;
 units) change_units "$@" ;;
 recover) recover "$@" ;;
-discard) require_session "$1" && rm -rf "$staging" && finish ;;
+discard) require_session "$1" && forget "$staging" && finish ;;
 *) fail "unknown action $action" ;;
 esac

@@ -255,6 +255,25 @@ def test_authorities_of_the_proxy_are_in_place_before_it_is_asked_and_stay_throu
     assert path.read_text() == "a certificate\n"
 
 
+def test_attachment_of_what_never_became_active_goes_with_it(machine: Machine) -> None:
+    first, used = machine.attachment("exit 0\n")
+    assert machine.push(more=first).done
+    second, unused = machine.attachment("exit 1\n")
+    # Discarded; staged and then killed, so that another one is staged; staged and then failed.
+    assert machine.stage(more=first + second).done
+    assert unused.exists()
+    assert machine.apply("discard", TOKEN).done
+    assert not unused.exists()
+    assert machine.stage(more=second).done
+    assert machine.stage(more=first).done
+    assert not unused.exists()
+    machine.put("fail/systemctl-reload-haproxy", "no\n")
+    machine.put("fail/systemctl-restart-haproxy", "no\n")
+    assert machine.push(proxy_file("bb"), more=first + second).failed
+    assert not unused.exists()
+    assert used.exists(), "another generation names it"
+
+
 def test_attachment_that_somebody_has_edited_is_put_right_under_its_name(machine: Machine) -> None:
     frame, path = machine.attachment("exit 0\n")
     assert machine.stage(more=frame).done
