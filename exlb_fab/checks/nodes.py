@@ -139,7 +139,7 @@ def running_configuration(view: View, node: Node) -> Verdict:
     return passed("yes")
 
 
-@CHECKS.per_node("node.unmanaged", "The proxy reads no file but exlb's")
+@CHECKS.per_node("config.unmanaged", "The proxy reads no file but exlb's")
 def unmanaged(view: View, node: Node) -> Verdict:
     found = view.facts(node).unmanaged
     if found:
@@ -147,7 +147,7 @@ def unmanaged(view: View, node: Node) -> Verdict:
     return passed("yes")
 
 
-@CHECKS.per_node("node.as-asked", "The node can do what the environment file asks for")
+@CHECKS.per_node("config.as-asked", "The node can do what the environment file asks for")
 def as_asked(view: View, node: Node) -> Verdict:
     notes = view.desired[node].notes if node in view.desired else ()
     return warned("; ".join(notes)) if notes else passed("yes")

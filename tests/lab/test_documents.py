@@ -246,4 +246,4 @@ def test_kubeasz_2_vip_leaves_a_dead_proxy_and_a_node_without_power_and_the_ingr
 @pytest.mark.timing
 def test_kubeasz_3_with_haproxy_stands_the_same_drill_and_says_what_a_container_cannot(tmp_path: Path) -> None:
     with machines(5) as lab:
-        drill_of_kubeasz(lab, tmp_path, "kubeasz-3-l4lb", frozenset({"node.as-asked"}))
+        drill_of_kubeasz(lab, tmp_path, "kubeasz-3-l4lb", frozenset({"config.as-asked"}))
