@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from exlb_fab.checks import backends, firewall, nodes, vip
+from exlb_fab.checks import backends, config, firewall, nodes, vip
 from exlb_fab.checks.base import Check, Verdict, View
 
 __all__ = ["CHECKS", "Check", "Verdict", "View", "verdicts"]
 
-CHECKS: tuple[Check, ...] = (*nodes.CHECKS, *vip.CHECKS, *firewall.CHECKS, *backends.CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *nodes.CHECKS,
+    *config.CHECKS,
+    *vip.CHECKS,
+    *firewall.CHECKS,
+    *backends.CHECKS,
+)
 
 
 def verdicts(view: View) -> tuple[Verdict, ...]:

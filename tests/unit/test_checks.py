@@ -92,7 +92,7 @@ def test_every_answer_about_healthy_nodes_is_a_pass() -> None:
 
 def test_the_name_of_a_check_is_its_own_and_begins_with_its_family() -> None:
     assert len({check.id for check in CHECKS}) == len(CHECKS)
-    assert {check.family for check in CHECKS} == {"node", "vip", "firewall", "backend"}
+    assert {check.family for check in CHECKS} == {"node", "config", "vip", "firewall", "backend"}
 
 
 # The entrance as a whole
