@@ -32,7 +32,7 @@ unit_states() {
 
 # record_before PACKAGE...: those that are new, before they come: whoever kills this cannot make them somebody else's.
 record_before() {
-	mkdir -p "$state" && chmod 0700 "$state" && installed_packages >"$before" && {
+	mkdir -p "$state" && chmod 0700 "$state" && (umask 077 && installed_packages >"$before") && {
 		unit_states
 		for name; do grep -q -x -F "$name" "$before" || echo "package $name"; done
 	} | recorded

@@ -51,7 +51,8 @@ installed_packages() {
 }
 
 # recorded: take what comes on stdin into the record. What it says of a unit or a package already is older, and true.
-recorded() {
+recorded() (
+	umask 077 # of these files alone: a package manager needs its own
 	touch "$record" && cat "$record" - | awk '!known[$1, $2]++' >"$record.new" && sync "$record.new" &&
 		mv -f "$record.new" "$record"
-}
+)

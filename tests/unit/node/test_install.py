@@ -113,6 +113,7 @@ def test_what_comes_is_recorded_with_all_that_it_needs_and_the_units_as_they_wer
         "package haproxy",
         "package libdep",
     ]
+    assert [f"{path.stat().st_mode & 0o777:o}" for path in machine.state.iterdir()] == ["600"], "it is root's alone"
 
 
 def test_later_install_adds_to_the_record_and_forgets_nothing(machine: Machine) -> None:
