@@ -49,10 +49,10 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/pytest tests/unit tests/golden tests/cli --ignore tests/unit/node
+	$(BIN)/pytest -n auto tests/unit tests/golden tests/cli --ignore tests/unit/node
 
 node: setup  ## The programs that run on nodes, in a scratch root: every branch, every kill, every full disk.
-	$(BIN)/pytest tests/unit/node
+	$(BIN)/pytest -n auto tests/unit/node
 
 setup:
 	@tools/setup.sh dev
