@@ -105,6 +105,7 @@ def test_purge_leaves_the_nodes_as_they_were(bastion: Bastion) -> None:
     uninstalled(bastion, before)
 
 
+@pytest.mark.slow
 def test_without_purge_the_packages_stay_and_nothing_runs(bastion: Bastion) -> None:
     before = what_is_there(bastion)
     bastion.exlb("deploy")
@@ -121,6 +122,7 @@ def test_without_purge_the_packages_stay_and_nothing_runs(bastion: Bastion) -> N
     assert what_is_there(bastion) == before
 
 
+@pytest.mark.slow
 def test_killed_exlb_is_ended_by_the_next(bastion: Bastion) -> None:
     before = what_is_there(bastion)
     bastion.exlb("deploy")
@@ -136,7 +138,10 @@ def test_killed_exlb_is_ended_by_the_next(bastion: Bastion) -> None:
     uninstalled(bastion, before)
 
 
-@pytest.mark.parametrize(("program", "words"), [("dpkg", "--purge"), ("rm", "/var/lib/exlb/generations")])
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("dpkg", "--purge"), pytest.param("rm", "/var/lib/exlb/generations", marks=pytest.mark.slow)],
+)
 def test_killed_program_of_a_node_is_ended_by_the_next(bastion: Bastion, program: str, words: str) -> None:
     before = what_is_there(bastion)
     bastion.exlb("deploy")
