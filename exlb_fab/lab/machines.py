@@ -1,7 +1,9 @@
 """One node as a machine: boot it, power it off, cut its power, enter it."""
 
+import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from exlb_fab.errors import LabError
@@ -108,11 +110,24 @@ def power_off(node: NodeLayout) -> None:
         # Again and again: a systemd that has only just started does not listen yet.
         if (pid := leader(node)) is not None:
             cgroups.send(node.cgroup, _SIGNAL_POWEROFF, only=pid)
+            _resume_entered(pid)
         if until(lambda: not is_running(node), limit_s=_POWEROFF_TRY_S):
             cgroups.remove(node.cgroup)
             return
     limit_s = _POWEROFF_TRIES * _POWEROFF_TRY_S
     raise LabError(f"{node.node} is not off after {limit_s} s", hint=command("cut", node.lab, node.node.name))
+
+
+def _resume_entered(pid: int) -> None:
+    """Resume the nsenters of programs that were run inside: each stops with its program, and so keeps it a zombie.
+
+    systemd-shutdown stops all processes of the machine before it kills them, and then waits for the last of them.
+    """
+    words = f"nsenter\0--target={pid}\0".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if (process / "cmdline").read_bytes().startswith(words):
+                os.kill(int(process.name), signal.SIGCONT)
 
 
 def cut_power(node: NodeLayout) -> None:

@@ -332,6 +332,15 @@ def test_a_machine_that_was_off_comes_back_as_itself(machines: Lab, how: str) ->
     assert state(machines, 1) == ("running", False, True, "ok")
 
 
+def test_a_machine_goes_off_while_a_program_that_was_run_in_it_is_stopped(machines: Lab) -> None:
+    with machines.popen_in(2, ["sh", "-c", "kill -STOP $$"]) as entered:
+        stat = Path(f"/proc/{entered.pid}/stat")
+        assert until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", limit_s=10)
+        machines.poweroff(2)
+    machines.boot(2)
+    assert state(machines, 2) == ("running", False, True, "ok")
+
+
 def test_a_power_cut_lets_nobody_say_goodbye(machines: Lab) -> None:
     trap = "trap 'echo goodbye >>/root/goodbye; exit' TERM INT HUP; touch /root/goodbye; while :; do sleep 0.1; done"
     inside(machines, 2, "systemd-run", "--unit=polite", "--collect", "sh", "-c", trap)
