@@ -142,6 +142,7 @@ def test_bash_loops_vip_moves_from_a_dead_proxy_by_multicast(tmp_path: Path) -> 
 # two-lb-ubuntu
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_two_lb_ubuntu_vip_leaves_a_dead_proxy_and_comes_back(tmp_path: Path) -> None:
     with machines(5) as lab:

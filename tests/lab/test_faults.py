@@ -99,6 +99,7 @@ def test_one_node_without_power_is_named_and_the_others_are_looked_at(
     deployed_lab.boot(victim)
 
 
+@pytest.mark.slow
 def test_skip_unreachable_pushes_to_the_others(green: Bastion, deployed_lab: Lab) -> None:
     deployed_lab.cut("lb3")
     # What the dead apiserver costs clients until the proxies see it is not what is asked here.
@@ -124,6 +125,7 @@ def test_keepalived_stopped_everywhere_is_named(green: Bastion) -> None:
     assert "keepalived runs on no node" in ran.said
 
 
+@pytest.mark.slow
 def test_unit_that_is_not_enabled_at_boot_is_red(green: Bastion) -> None:
     green.inside("lb3", "systemctl", "disable", "keepalived")
     ran = green.exlb("verify", "-o", "json", status=1)
@@ -132,6 +134,7 @@ def test_unit_that_is_not_enabled_at_boot_is_red(green: Bastion) -> None:
     green.exlb("verify")
 
 
+@pytest.mark.slow
 def test_failing_repository_shows_the_package_managers_own_last_lines(green: Bastion) -> None:
     green.inside("lb3", "apt-get", "purge", "-y", "socat")
     sources = Path("/etc/apt/sources.list")

@@ -76,6 +76,7 @@ def failures(bastion: Bastion, env: Path, status: int) -> dict[str, set[str | No
     return found
 
 
+@pytest.mark.slow
 def test_split_brain_that_firewalld_causes_is_explained_and_cured(green: Bastion) -> None:
     env = green.environment(VRRP_MODE="multicast")
     green.exlb("push-config", "--yes", env=env)

@@ -21,6 +21,7 @@ def without(green: Bastion, leaver: str) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_node_that_leaves_is_cleaned_and_can_come_back(green: Bastion) -> None:
     address, env = green.address(LEAVER), without(green, LEAVER)
     assert "is still in NODE_IPS" in green.exlb("decommission", address, "--yes", status=2).said

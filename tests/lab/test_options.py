@@ -139,6 +139,7 @@ def test_health_check_sees_what_it_asks_for(bastion: Bastion, check: str, mode: 
     assert statuses(bastion)[asked] == status
 
 
+@pytest.mark.slow
 def test_authority_that_did_not_sign_an_apiserver_is_taken_back(bastion: Bastion) -> None:
     push(bastion, APISERVER_CA=authorities(bastion, "lb1", "lb2"))
     assert set(statuses(bastion).values()) == {"UP"}
@@ -153,6 +154,7 @@ def test_authority_that_did_not_sign_an_apiserver_is_taken_back(bastion: Bastion
 # How it listens, and what else it serves
 
 
+@pytest.mark.slow
 def test_frontend_layout_serves_clients_and_passes_every_check(bastion: Bastion) -> None:
     env = push(bastion, LISTENER_LAYOUT="frontend")
     assert bastion.served()
@@ -196,6 +198,7 @@ def test_port_of_an_extra_listener_that_is_taken_is_found_before_the_change(bast
 # The statistics page
 
 
+@pytest.mark.slow
 def test_statistics_page_asks_for_its_password_and_changes_nothing_by_default(bastion: Bastion) -> None:
     push(bastion, STATS_PASSWORD="'p w\"#'")
     url = f"http://{bastion.address('lb1')}:{STATS_PORT}/status"
@@ -234,6 +237,7 @@ def test_exporter_answers_prometheus_and_is_not_there_unless_asked_for(bastion: 
 # What keepalived asks
 
 
+@pytest.mark.slow
 def test_scripts_of_keepalived_tell_a_port_from_an_apiserver(bastion: Bastion) -> None:
     push(bastion, TRACK="script,port,apiserver", BACKEND_INTER="200ms", CHECK_FALL="200")  # that the VIP stays
     (holder,) = bastion.holders()

@@ -68,6 +68,7 @@ def test_an_unknown_host_key_is_refused_unless_new_ones_are_accepted(green: Bast
     green.exlb("verify", env=env)
 
 
+@pytest.mark.slow
 def test_host_keys_are_not_looked_at_only_when_told(green: Bastion) -> None:
     known = green.folder / "known_hosts"
     green.exlb("verify", "--host-key-check", "no", env=green.environment(SSH_KNOWN_HOSTS=str(known)))
@@ -106,6 +107,7 @@ def test_works_through_a_gateway(green: Bastion) -> None:
     assert f"from {green.address('lb1')} " in log
 
 
+@pytest.mark.slow
 def test_works_through_a_proxy_jump_of_the_ssh_configuration(green: Bastion) -> None:
     home = green.folder / "home"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
@@ -119,6 +121,7 @@ def test_works_through_a_proxy_jump_of_the_ssh_configuration(green: Bastion) -> 
     assert f"from {green.address('lb1')} " in log
 
 
+@pytest.mark.slow
 def test_an_unknown_gateway_is_refused(green: Bastion) -> None:
     known = green.folder / "known_hosts"
     keys = host_keys(green)
@@ -144,6 +147,7 @@ def test_the_passphrase_of_an_encrypted_key_is_asked_for_once(green: Bastion, en
     assert "open sesame" not in output
 
 
+@pytest.mark.slow
 def test_an_encrypted_key_without_a_terminal_says_what_to_do(green: Bastion, encrypted_key: Path) -> None:
     ran = green.exlb("verify", env=green.environment(SSH_KEY=str(encrypted_key)), status=4)
     assert "ssh-add" in ran.said

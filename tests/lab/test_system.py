@@ -66,6 +66,7 @@ def test_proxy_of_a_backup_listens_on_the_vip_before_it_holds_it_and_binding_all
     green.wait_until(green.all_pass, SECONDS)
 
 
+@pytest.mark.slow
 def test_drift_of_a_file_of_the_system_is_found_and_mended(green: Bastion) -> None:
     path = drop_in_path("keepalived")
     green.inside("lb2", "rm", path)
@@ -76,6 +77,7 @@ def test_drift_of_a_file_of_the_system_is_found_and_mended(green: Bastion) -> No
     green.wait_until(green.all_pass, SECONDS)
 
 
+@pytest.mark.slow
 def test_maxconn_raises_the_file_limit_of_a_unit_that_has_too_small_a_one(green: Bastion) -> None:
     wanted = PROXIES["haproxy"].file_limit(MAXCONN)
     folder = SMALL.rpartition("/")[0]
@@ -136,6 +138,7 @@ def test_networkd_that_restarts_on_the_holder_costs_no_request(green: Bastion) -
     green.wait_until(green.all_pass, SECONDS)
 
 
+@pytest.mark.slow
 def test_rollback_to_0_leaves_nothing_of_ours_on_the_system(green: Bastion) -> None:
     env = green.environment(BIND="vip")
     green.exlb("push-config", "--yes", env=env)

@@ -138,10 +138,8 @@ def test_killed_exlb_is_ended_by_the_next(bastion: Bastion) -> None:
     uninstalled(bastion, before)
 
 
-@pytest.mark.parametrize(
-    ("program", "words"),
-    [("dpkg", "--purge"), pytest.param("rm", "/var/lib/exlb/generations", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "words"), [("dpkg", "--purge"), ("rm", "/var/lib/exlb/generations")])
 def test_killed_program_of_a_node_is_ended_by_the_next(bastion: Bastion, program: str, words: str) -> None:
     before = what_is_there(bastion)
     bastion.exlb("deploy")

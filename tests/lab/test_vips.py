@@ -51,6 +51,7 @@ def green_with(bastion: Bastion, addresses: list[str], **variables: str) -> None
     bastion.exlb("push-config", "--yes")
 
 
+@pytest.mark.slow
 def test_two_vips_move_together(green: Bastion) -> None:
     green_with(green, [green.lab.vip, SECOND], EXTRA_VIPS=f"({SECOND}/24)")
 
