@@ -53,6 +53,7 @@ unit: setup
 	$(BIN)/pytest -n auto tests/unit tests/golden tests/cli --ignore tests/unit/node
 
 node: setup  ## The programs that run on nodes, in a scratch root: every branch, every kill, every full disk.
+	@tools/setup.sh node
 	$(BIN)/pytest -n auto tests/unit/node
 
 setup:

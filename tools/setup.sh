@@ -2,6 +2,7 @@
 # Install all that this checkout needs on a Debian or Ubuntu machine; run again, it changes nothing.
 #
 #   setup.sh dev    a virtual environment with the pinned packages
+#   setup.sh node   what the tests of the node programs need beyond that, where there is root
 #   setup.sh lab    the system packages of the lab, where there is root
 #   setup.sh labs   what several labs beside each other need of the kernel, until the next start of this machine
 set -eu
@@ -45,6 +46,11 @@ dev() {
 	"$venv/bin/pip" --quiet --disable-pip-version-check install --require-hashes -r requirements-dev.lock
 	"$venv/bin/pip" --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .
 	echo "$wanted" >"$venv/ready"
+}
+
+node() {
+	if command -v nft >/dev/null || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
+	apt_install nftables
 }
 
 lab() {

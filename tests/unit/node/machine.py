@@ -599,9 +599,17 @@ class Machine:
 
 def require_mounts() -> None:
     """Skip where nothing can be mounted, as by somebody who is not root; in CI that is a failure."""
-    words = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    if subprocess.run(words, capture_output=True, check=False).returncode == 0:
+    _require("root and a mount namespace", "unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
+
+
+def require_nft() -> None:
+    """Skip where there is no ruleset of one's own in a namespace; in CI that is a failure."""
+    _require("root and nft", "unshare", "-n", "nft", "list", "ruleset")
+
+
+def _require(needed: str, *words: str) -> None:
+    if shutil.which(words[0]) and subprocess.run(words, capture_output=True, check=False).returncode == 0:
         return
     if os.environ.get("CI") == "true":
-        pytest.fail("CI runs every test, and nothing can be mounted here")
-    pytest.skip("needs root and a mount namespace")
+        pytest.fail(f"CI runs every test, and this one needs {needed}")
+    pytest.skip(f"needs {needed}")

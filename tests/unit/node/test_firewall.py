@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from exlb_fab import node as programs
-from tests.unit.node.machine import OWN_PATH
+from tests.unit.node.machine import OWN_PATH, require_nft
 
 # firewalld keeps its rules in two files, a line each; ufw keeps what `show added` prints, and may not know VRRP;
 # iptables and semanage only say what they were asked.
@@ -206,14 +204,8 @@ def test_unknown_directive_changes_nothing(node: Node, directive: str) -> None:
     assert node.text("log") == ""
 
 
-def has_nft() -> bool:
-    """Tell whether this host can have a ruleset of its own in a namespace."""
-    words = ["unshare", "-n", "nft", "list", "ruleset"]
-    return os.geteuid() == 0 and bool(shutil.which("nft")) and not subprocess.run(words, check=False).returncode
-
-
-@pytest.mark.skipif(not has_nft(), reason="needs root and nft")
 def test_nftables_is_opened_at_the_head_and_closed_to_what_it_was(node: Node) -> None:
+    require_nft()
     rules = "add table inet f; add chain inet f in { type filter hook input priority 0; policy drop; }; "
     rules += "add rule inet f in tcp dport 22 accept"
     opened = ["nftables inet/f/in vrrp from 198.51.100.12", "nftables inet/f/in tcp 8443", "nftables inet/f/in tcp 844"]
