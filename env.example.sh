@@ -207,8 +207,8 @@ MASTER_VIP=192.0.2.10
 #AUTH_PASS=generate
 
 # The priorities of the nodes, in the same order. The highest is the master.
-# Default: 120 110 109 and so on.
-#PRIORITIES=(120 110 109)
+# Default: 120 110 105 and so on.
+#PRIORITIES=(120 110 105)
 
 # Whether a node takes the VIP back from one with a lower priority. Write yes or no.
 #PREEMPT=yes

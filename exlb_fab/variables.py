@@ -357,7 +357,7 @@ VARIABLES: tuple[Spec, ...] = (
         "PRIORITIES",
         "the priorities of the nodes, in the same order; the highest is the master",
         "write PRIORITIES=(NUMBER ...), one from 1 to 254 for each of NODE_IPS",
-        otherwise="120 110 109 and so on",
+        otherwise="120 110 105 and so on",
         is_array=True,
     ),
     Spec(

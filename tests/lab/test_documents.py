@@ -89,7 +89,7 @@ def settled(bastion: Bastion) -> None:
 def moves(bastion: Bastion, events: Set[str], do: Callable[[], object]) -> None:
     """Do something to the holder, and see the VIP on another node, and clients served there within what exlb claims.
 
-    A third node may have it for a moment: the timers of priorities 110 and 109 end 4 ms one after the other.
+    A third node may have it for a moment: the timers of priorities 110 and 105 end 20 ms one after the other.
     """
     outages = bastion.exlb("config", "-o", "json").json["outages"]
     claimed = max(each["seconds"] for each in outages if each["event"] in events)

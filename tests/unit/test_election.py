@@ -131,8 +131,8 @@ def test_a_weight_with_which_a_healthy_node_does_not_win_is_a_fault(values: dict
 @pytest.mark.parametrize(
     "values",
     [
-        {"CHECK_WEIGHT": "-12"},
-        {"CHECK_WEIGHT": "12"},
+        {"CHECK_WEIGHT": "-16"},
+        {"CHECK_WEIGHT": "16"},
         {"CHECK_WEIGHT": "-30", "PRIORITIES": ["120", "110", "109"]},
         {"CHECK_WEIGHT": "-2", "NODE_IPS": ["10.0.0.1"]},
         {"CHECK_WEIGHT": "-2", "FAILOVER": "fault"},

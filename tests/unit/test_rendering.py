@@ -160,7 +160,7 @@ def test_every_node_has_its_own_priority_role_and_router_id() -> None:
     assert found == [
         ["router_id lb-master-lb1", "state MASTER", "priority 120"],
         ["router_id lb-backup-lb2", "state BACKUP", "priority 110"],
-        ["router_id lb-backup-lb3", "state BACKUP", "priority 109"],
+        ["router_id lb-backup-lb3", "state BACKUP", "priority 105"],
     ]
 
 

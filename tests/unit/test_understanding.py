@@ -51,7 +51,7 @@ def test_three_required_lines_make_a_whole_cluster() -> None:
             [
                 (IPv4Address("10.0.0.1"), 120),
                 (IPv4Address("10.0.0.2"), 110),
-                (IPv4Address("10.0.0.3"), 109),
+                (IPv4Address("10.0.0.3"), 105),
             ]
         )
     )

@@ -42,7 +42,7 @@ STATS_ADMIN=no
 VRRP_MODE=multicast # unicast, the default, also works where switches or clouds drop multicast
 ROUTER_ID=68
 # The document gives both backups 110. Then both take over at once, which costs clients about five seconds.
-PRIORITIES=(120 110 109)
+PRIORITIES=(120 110 105)
 CHECK_WEIGHT=-30
 # `killall -0 haproxy`, by its path and as a user that is named: keepalived -t complains of less.
 TRACK=script
