@@ -1,12 +1,18 @@
 """Record what the probe says of a node: the texts that tests/unit/test_facts.py reads.
 
-For each release, after a change of node/probe.sh:
+After a change of node/probe.sh, or of what is asked:
 
-    exlb lab up --name rec --nodes 1 --release bookworm
-    exlb lab run --name rec -- python tests/golden/record.py tests/golden/recorded/bookworm-fresh.txt
-    exlb lab run --name rec -- exlb deploy, and the same with bookworm-deployed.txt
-    exlb lab run --name rec -- exlb exec -- systemctl stop haproxy keepalived, and the same with bookworm-stopped.txt
-    exlb lab down --name rec
+    for release in bullseye bookworm trixie el9-like; do
+        exlb lab up --name rec --nodes 1 --releases $release
+        exlb lab run --name rec -- python tests/golden/record.py tests/golden/recorded/$release-fresh.txt
+        exlb lab run --name rec -- exlb deploy
+        exlb lab run --name rec -- python tests/golden/record.py tests/golden/recorded/$release-deployed.txt
+        exlb lab run --name rec -- exlb exec -- systemctl stop haproxy keepalived
+        exlb lab run --name rec -- python tests/golden/record.py tests/golden/recorded/$release-stopped.txt
+        exlb lab down --name rec
+    done
+
+No question here is answered with a text that may hold a secret: no configuration is read.
 """
 
 from __future__ import annotations
@@ -15,22 +21,24 @@ import os
 import sys
 from pathlib import Path
 
-from exlb_fab import facts
+from exlb_fab import departure, facts
 from exlb_fab.events import silent
 from exlb_fab.node import probe
 from exlb_fab.proxies import PROXIES
 from exlb_fab.ssh import SshConnector, SshOptions
+from exlb_fab.system import DGRAM_QLEN
 from exlb_fab.understanding import load
 
 
 def record(path: Path) -> None:
-    """Write the answers of the first node of $EXLB_ENV, to what exlb asks and to some more."""
+    """Write the answers of the first node of $EXLB_ENV, to all that exlb asks of any node and to some more."""
     cluster = load(Path(os.environ["EXLB_ENV"]))
     node, proxy = cluster.nodes[0], PROXIES[cluster.proxy]
     questions = [
         *facts.configuration_questions(cluster),
         *facts.service_questions(cluster, node),
-        "history",
+        *departure.questions(),
+        f"kernel {DGRAM_QLEN}",
         "lock",
         "file /run",
         "file /etc/os-release",
@@ -39,7 +47,7 @@ def record(path: Path) -> None:
     ]
     connector = SshConnector(cluster.ssh, SshOptions(), silent)
     remote = connector(node)
-    done = remote.run(probe(proxy.program), data="".join(f"{question}\n" for question in questions))
+    done = remote.run(probe(proxy.program), data="".join(f"{question}\n" for question in dict.fromkeys(questions)))
     path.write_text(done.stdout, encoding="utf-8")
     remote.close()
     connector.close()

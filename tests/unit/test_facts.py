@@ -1,14 +1,16 @@
 """What nodes print -> facts: recorded output of every release, and garbage.
 
-tests/golden/recorded has what the probe printed on real nodes of three Debian releases: fresh, deployed, and with both
-units stopped. No node of Red Hat's family was at hand: the os-release of Rocky 9 is quoted from a public issue thread,
-what else stands here of that family is written from memory and not verified.
+tests/golden/recorded has what the probe printed on real nodes of every release of the lab: fresh, deployed, and with
+both units stopped. el9-like is dnf on a Debian root file system. No node of Red Hat's family itself was at hand: the
+os-release of Rocky 9 is quoted from a public issue thread, what else stands here of that family is written from memory
+and not verified.
 """
 
 from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_interface
@@ -18,6 +20,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from exlb_fab import departure, firewall
 from exlb_fab.cluster import Vip
 from exlb_fab.errors import FactsError
 from exlb_fab.facts import (
@@ -47,20 +50,26 @@ from exlb_fab.facts import (
     parse_sockets,
     parse_system,
     parse_unit,
+    service_questions,
     vip_url,
 )
-from exlb_fab.platforms import parse_version
+from exlb_fab.firewall import Firewall
+from exlb_fab.platforms import features, parse_version
 from exlb_fab.proxies import PROXIES
 from exlb_fab.proxies.haproxy import parse_state
 from exlb_fab.rendering import Target, Templates, render
-from tests.fake import PROXYING, VRRP, cluster
+from exlb_fab.selinux import Selinux
+from exlb_fab.system import Link, UnitSettings, drop_in_path
+from tests.fake import ONLINE, PROXYING, VRRP, cluster
 
 RECORDED = Path(__file__).parents[1] / "golden" / "recorded"
 PROXY = PROXIES["haproxy"]
-RELEASES = ("bullseye", "bookworm", "trixie")
+RELEASES = ("bullseye", "bookworm", "trixie", "el9-like")
+STATES = ("fresh", "deployed", "stopped")
 VIP_URL = "https://198.51.100.100:8443/readyz"
 OWN_URL = "https://198.51.100.11:8443/readyz"
 CLOSED_URL = "https://198.51.100.11:1/readyz"
+GUARD = "/etc/systemd/network/10-lab.network.d/exlb.conf"
 
 
 def recorded(name: str) -> Facts:
@@ -70,22 +79,45 @@ def recorded(name: str) -> Facts:
 # Recorded on real nodes
 
 
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("release", RELEASES)
+def test_recordings_answer_all_that_a_node_is_asked(release: str, state: str) -> None:
+    of = cluster(1)
+    asked = {*configuration_questions(of), *service_questions(of, of.nodes[0]), *departure.questions()}
+    assert asked <= parse_answers((RECORDED / f"{release}-{state}.txt").read_text()).keys()
+
+
 @pytest.mark.parametrize(
-    ("release", "name", "proxy", "keepalived", "packages"),
+    ("release", "name", "manager", "proxy", "keepalived", "packages"),
     [
-        ("bullseye", "Debian GNU/Linux 11 (bullseye)", "2.2.9", "2.1.5", ("2.2.9-2+deb11u7", "1:2.1.5-0.2+deb11u1")),
-        ("bookworm", "Debian GNU/Linux 12 (bookworm)", "2.6.12", "2.2.7", ("2.6.12-1+deb12u4", "1:2.2.7-1+b2")),
-        ("trixie", "Debian GNU/Linux 13 (trixie)", "3.0.11", "2.3.3", ("3.0.11-1+deb13u5", "1:2.3.3-1")),
+        (
+            *("bullseye", "Debian GNU/Linux 11 (bullseye)", "apt-get", "2.2.9", "2.1.5"),
+            ("2.2.9-2+deb11u7", "1:2.1.5-0.2+deb11u1"),
+        ),
+        (
+            *("bookworm", "Debian GNU/Linux 12 (bookworm)", "apt-get", "2.6.12", "2.2.7"),
+            ("2.6.12-1+deb12u4", "1:2.2.7-1+b2"),
+        ),
+        (
+            *("trixie", "Debian GNU/Linux 13 (trixie)", "apt-get", "3.0.11", "2.3.3"),
+            ("3.0.11-1+deb13u5", "1:2.3.3-1"),
+        ),
+        (
+            *("el9-like", "EL9-like lab node (dnf on a Debian root file system)", "dnf", "2.6.12", "2.2.7"),
+            ("2.6.12-2.el9", "2.2.7-2.el9"),
+        ),
     ],
+    ids=RELEASES,
 )
 def test_deployed_node_of_every_release_is_understood(
-    release: str, name: str, proxy: str, keepalived: str, packages: tuple[str, str]
+    release: str, name: str, manager: str, proxy: str, keepalived: str, packages: tuple[str, str]
 ) -> None:
     found = recorded(f"{release}-deployed")
     assert found.system is not None
     assert (found.system.name, found.system.host, found.system.container) == (name, "lb1", "systemd-nspawn")
-    assert (found.system.user_id, found.system.managers) == (0, ("apt-get",))
+    assert (found.system.user_id, found.system.managers) == (0, (manager,))
     assert found.system.platform is not None
+    assert found.system.platform.manager == manager
     assert found.lacks(PROXY) == ()
     assert (str(found.proxy_version), str(found.keepalived_version)) == (proxy, keepalived)
     assert found.packages == {"haproxy": packages[0], "keepalived": packages[1]}
@@ -97,7 +129,7 @@ def test_deployed_node_of_every_release_is_understood(
     }  # fmt: skip
     assert found.files["/etc/haproxy/haproxy.cfg"].mode == 0o644
     assert found.proxy_state is not None
-    assert found.proxy_state.digest == "93149212707b5627"
+    assert re.fullmatch("[0-9a-f]{16}", found.proxy_state.digest or "")
     assert [(each.name, each.up, each.judged) for each in found.proxy_state.servers] == [("198.51.100.11", True, True)]
     assert found.pings == {"198.51.100.100": True, "198.51.100.77": False}
     assert found.replies[VIP_URL] == found.replies[OWN_URL] == Reply(200, "", accepted=True)
@@ -121,7 +153,13 @@ def test_deployed_node_of_every_release_is_understood(
             "Failed to connect to 198.51.100.11 port 8443 after 0 ms: Could not connect to server",
             "Stopped haproxy.service - HAProxy Load Balancer.",
         ),
+        (
+            "el9-like",
+            "Failed to connect to 198.51.100.11 port 8443 after 0 ms: Couldn't connect to server",
+            "Stopped haproxy.service - HAProxy Load Balancer.",
+        ),
     ],
+    ids=RELEASES,
 )
 def test_stopped_node_of_every_release_is_understood(release: str, own: str, last: str) -> None:
     found = recorded(f"{release}-stopped")
@@ -136,15 +174,101 @@ def test_stopped_node_of_every_release_is_understood(release: str, own: str, las
     assert "haproxy" not in {each.process for each in found.sockets}
 
 
-def test_fresh_node_is_understood() -> None:
-    found = recorded("bookworm-fresh")
+@pytest.mark.parametrize("release", RELEASES)
+def test_fresh_node_of_every_release_is_understood(release: str) -> None:
+    found = recorded(f"{release}-fresh")
     assert found.lacks(PROXY) == ("haproxy", "keepalived", "killall", "curl", "socat")
     assert (found.packages, found.proxy_version, found.keepalived_version) == ({}, None, None)
+    assert found.proxy_services == frozenset()
     assert {(unit.load, unit.running, unit.enabled) for unit in found.units.values()} == {("not-found", False, False)}
+    assert found.settings.units == {}
     assert found.files["/etc/haproxy/haproxy.cfg"].absent
     assert found.files["/etc/os-release"] == FileFact("symbolic link", 0o777, "0:0")
     assert found.files["/run"].kind == "directory"
+    assert found.generations == Generations()
     assert found.replies[OWN_URL].code is None
+
+
+@pytest.mark.parametrize(
+    ("release", "nbproc"), [("bullseye", True), ("bookworm", False), ("trixie", False), ("el9-like", False)]
+)
+def test_deployed_node_of_every_release_tells_what_its_files_are_rendered_for(release: str, nbproc: bool) -> None:
+    found = recorded(f"{release}-deployed")
+    assert found.target(cluster(1)) == Target(
+        proxy=found.proxy_version,
+        keepalived=found.keepalived_version,
+        services=frozenset({"prometheus-exporter"}),
+        interface="host0",
+        contained=True,
+        settings=found.settings,
+    )
+    assert ("nbproc" in features(PROXY.features, found.proxy_version)) is nbproc
+    assert "http-check-send" in features(PROXY.features, found.proxy_version)
+
+
+@pytest.mark.parametrize(
+    ("release", "proxy", "keepalived"),
+    [
+        *(
+            (
+                release,
+                UnitSettings(ONLINE | {"rsyslog.service"}, ONLINE, "always", 524288),
+                UnitSettings(ONLINE, ONLINE, "no", 524288),
+            )
+            for release in ("bullseye", "bookworm", "trixie")
+        ),
+        (
+            "el9-like",
+            UnitSettings(ONLINE, ONLINE, "no", 524288),
+            UnitSettings(ONLINE | {"syslog.target"}, ONLINE, "no", 524288),
+        ),
+    ],
+    ids=RELEASES,
+)
+def test_units_of_every_release_are_read_without_what_exlb_has_added(
+    release: str, proxy: UnitSettings, keepalived: UnitSettings
+) -> None:
+    found = recorded(f"{release}-deployed")
+    assert found.settings.units == {"haproxy": proxy, "keepalived": keepalived}
+    # exlb's drop-in is there, and says what the unit does not.
+    lacking = {name for name, unit in found.settings.units.items() if unit.restart == "no"}
+    ours = {name for name in ("haproxy", "keepalived") if not found.files[drop_in_path(name)].absent}
+    assert ours == lacking
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("release", RELEASES)
+def test_system_of_every_release_is_understood(release: str, state: str) -> None:
+    found = recorded(f"{release}-{state}")
+    assert found.settings.links == (Link("host0", "networkd", "/etc/systemd/network/10-lab.network", "yes"),)
+    assert found.settings.guards == (GUARD,)
+    assert found.files[GUARD].absent
+    assert found.settings.dgram_qlen == 512
+    # Nothing filters what comes in: rules of real firewalls are in test_firewall.py.
+    assert found.firewall == Firewall()
+    assert found.selinux == Selinux()
+    assert found.unmanaged == ()
+    assert found.holder is None
+
+
+@pytest.mark.parametrize(
+    ("release", "active"),
+    [("bullseye", "active"), ("bookworm", "active"), ("trixie", "active"), ("el9-like", "inactive")],
+)
+def test_deployed_node_of_every_release_tells_what_it_was_before_exlb(release: str, active: str) -> None:
+    found = recorded(f"{release}-deployed")
+    assert (found.generations.current, found.generations.kept, found.generations.edited) == (1, (0, 1), False)
+    assert found.history is not None
+    assert [line.rpartition(": ")[2] for line in found.history.journal] == ["done"]
+    # Debian's package starts haproxy, Red Hat's does not.
+    units = departure.parse_units(found.texts[departure.FOUND_UNITS])
+    assert units == {"haproxy": ("enabled", active), "keepalived": ("enabled", "inactive")}
+    before = departure.before(cluster(1).nodes[0], found)
+    assert before.units == dict.fromkeys(("haproxy", "keepalived"), ("not-found", "inactive"))
+    assert before.packages is not None
+    assert before.packages[:5] == ("haproxy", "keepalived", "psmisc", "curl", "socat")
+    assert before.found == found.history.kept[0]
+    assert not departure.before(cluster(1).nodes[0], recorded(f"{release}-fresh")).touched
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -658,6 +782,13 @@ def test_what_was_not_asked_is_empty() -> None:
     assert parse(framed(), PROXY) == Facts()
     found = parse(framed(("addresses", "2: eth0    inet 198.51.100.11/24 scope global eth0", 0)), PROXY)
     assert replace(found, addresses=()) == Facts()
+
+
+def test_rules_of_a_firewall_are_found_in_the_answer() -> None:
+    text = (Path(__file__).parent / "firewalls" / "nftables.txt").read_text()
+    found = parse(framed(("firewall", text.rstrip("\n"), 0)), PROXY).firewall
+    assert found == firewall.parse(text)
+    assert found != Firewall()
 
 
 def test_text_of_a_file_is_kept_only_where_it_could_be_read() -> None:
