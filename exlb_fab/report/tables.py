@@ -150,10 +150,9 @@ def _locks(report: LockReport) -> RenderableType:
 
 
 def _short(path: str) -> str:
-    """Return the name of a file; that of a drop-in says nothing without its directory."""
-    directory, _, name = path.rpartition("/")
-    parent = directory.rpartition("/")[2]
-    return f"{parent}/{name}" if parent.endswith(".d") else name
+    """Return the name of a file; of a drop-in, which all have the same, that of its directory."""
+    *_, parent, name = path.split("/")
+    return parent if parent.endswith((".service.d", ".network.d")) else name
 
 
 def _when(time: str) -> str:

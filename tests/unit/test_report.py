@@ -268,7 +268,7 @@ def test_drop_ins_of_different_units_are_told_apart() -> None:
     report = history_report()
     (row, *_) = report.generations
     text = shown(report.model_copy(update={"generations": (row.model_copy(update={"changed": units}),)}), 120)
-    assert {"haproxy.service.d/exlb.conf", "keepalived.service.d/exlb.conf"} <= columns(text)
+    assert {"haproxy.service.d", "keepalived.service.d"} <= columns(text)
 
 
 def test_column_of_times_is_there_only_with_a_time_in_it() -> None:
