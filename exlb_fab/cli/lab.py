@@ -74,6 +74,16 @@ def down(name: Name = "default") -> None:
         screen.stdout.print(f"lab {name} is down" if existed else f"there is no lab {name}")
 
 
+@app.command("list")
+def list_labs() -> None:
+    """Show the names of the labs that there are.
+
+    Example: exlb lab list
+    """
+    with _told() as screen:
+        screen.stdout.print("\n".join(labs.labs()) or "there is no lab")
+
+
 @app.command()
 def status(name: Name = "default") -> None:
     """Show the nodes of a lab.
