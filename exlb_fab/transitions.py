@@ -46,8 +46,8 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
         what = "is no peer" if len(leaving) == 1 else "are no peers"
         notice = (
             f"{', '.join(map(str, leaving))} {what} any more: keepalived is stopped there first, and stays off at "
-            f"boot, because it would hear nobody and hold {cluster.vip} too; where it holds it, the address moves once; "
-            "exlb decommission takes the rest of exlb off, afterwards"
+            f"boot, because it would hear nobody and hold {cluster.vip} too; where it holds it, the address moves "
+            "once. Afterwards exlb decommission takes the rest of exlb off"
         )
         plan = replace(plan, notices=(*plan.notices, notice), asks=True, leaving=leaving)
     running = {node for node, found in survey.facts.items() if found.units[KEEPALIVED_UNIT].running}
