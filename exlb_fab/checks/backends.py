@@ -19,7 +19,7 @@ def request(view: View, node: Node) -> Verdict:
     if stopped := view.stopped(node):
         return stopped
     url = node_url(view.cluster, node)
-    return served(view, url, view.facts(node).replies[url], f"on {node}")
+    return served(view, url, view.facts(node).replies[url], f"on {node}", node)
 
 
 @CHECKS.per_node("backend.servers", "The proxy sees its backends up")

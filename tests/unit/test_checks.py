@@ -338,6 +338,21 @@ class TestRequest:
             assert (found.status, found.cause) == ("fail", REFUSED.error)
 
 
+@pytest.mark.parametrize(
+    ("check", "holders", "hint"),
+    [
+        ("backend.request", [LB1], "exlb restart haproxy --nodes lb2"),
+        ("vip.request", [LB1], "exlb restart haproxy --nodes lb1"),
+        ("vip.request", [], None),
+        ("vip.request", [LB1, LB3], None),
+    ],
+)
+def test_refused_connection_leads_to_the_one_proxy_that_should_have_taken_it(
+    check: str, holders: list[Node], hint: str | None
+) -> None:
+    assert verdict(check, LB2, view(holders=holders, replies=replies(REFUSED))).hint == hint
+
+
 # Backends
 
 
