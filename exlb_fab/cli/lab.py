@@ -96,7 +96,7 @@ def status(name: Name = "default") -> None:
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its words.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD", help="The command and its words.")],
     name: Name = "default",
 ) -> None:
     """Run a command on the lab's bastion, with EXLB_ENV set.
@@ -118,7 +118,7 @@ def shell(name: Name = "default") -> None:
 @app.command(context_settings={"allow_interspersed_args": False})
 def ssh(
     node: NodeName,
-    command: Annotated[list[str] | None, typer.Argument(metavar="[CMD...]", help="A command; else a shell.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar="CMD", help="A command; else a shell.")] = None,
     name: Name = "default",
 ) -> None:
     """Log in to a node with the ordinary ssh.
