@@ -17,6 +17,8 @@ from exlb_fab.keepalived import KeepalivedChange
 from exlb_fab.planning import NodePlan, Plan, PlanError, UnitChange, nothing
 from exlb_fab.platforms import KEEPALIVED_UNIT
 
+MOST_REASONS = 8
+
 
 def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: Survey) -> Plan:
     """Return the plan in the order that its changes of keepalived need, and with what they cost.
@@ -41,9 +43,11 @@ def announced(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: S
     gone = {each for change in changes.values() for each in change.leaving - known}
     leaving = tuple(Node(str(each), each, None, len(cluster.nodes), 0, each) for each in sorted(gone, key=int))
     if leaving:
+        what = "is no peer" if len(leaving) == 1 else "are no peers"
         notice = (
-            f"{', '.join(map(str, leaving))} is no peer any more: keepalived is stopped there first, and stays off at "
-            f"boot, because it would hear nobody and hold {cluster.vip} too; where it holds it, the address moves once"
+            f"{', '.join(map(str, leaving))} {what} any more: keepalived is stopped there first, and stays off at "
+            f"boot, because it would hear nobody and hold {cluster.vip} too; where it holds it, the address moves "
+            "once. Afterwards exlb decommission takes the rest of exlb off"
         )
         plan = replace(plan, notices=(*plan.notices, notice), asks=True, leaving=leaving)
     running = {node for node, found in survey.facts.items() if found.units[KEEPALIVED_UNIT].running}
@@ -181,7 +185,7 @@ def _apart(
         raise PlanError(
             f"{', '.join(map(str, left))} would not hear "
             f"{', '.join(map(str, changes))} any more, and both sides would hold {cluster.vip}: "
-            f"{'; '.join(_reasons(changes))}",
+            f"{_why(changes)}",
             hint="such a change is pushed to all nodes: leave --nodes out",
         )
     holders = survey.holders(cluster.vip.address)
@@ -189,7 +193,7 @@ def _apart(
         f"; {node} cannot be asked: it must not come back before it has been pushed to" for node in survey.errors
     )
     election = vrrp.election_seconds(cluster.priorities, plan.advert_seconds, cluster.vrrp.version)
-    why = "; ".join(_reasons(changes))
+    why = _why(changes)
     if len(holders) != 1:
         notice = f"old and new keepalived do not hear each other ({why}): all nodes change at once{waiting}"
         return replace(plan, waves=(tuple(changing),), notices=(*plan.notices, notice), apart=True)
@@ -230,8 +234,11 @@ def _apart(
     )
 
 
-def _reasons(changes: Mapping[Node, KeepalivedChange]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(reason for change in changes.values() for reason in change.reasons))
+def _why(changes: Mapping[Node, KeepalivedChange]) -> str:
+    """Return the worst reasons: where a file is another altogether, there are more than anybody reads."""
+    reasons = list(dict.fromkeys(reason for change in changes.values() for reason in change.reasons))
+    more = [f"and {len(reasons) - MOST_REASONS} more"] if len(reasons) > MOST_REASONS else []
+    return "; ".join(reasons[:MOST_REASONS] + more)
 
 
 def _taking_over(plan: Plan, cluster: Cluster, texts: Mapping[Node, str], survey: Survey) -> tuple[str, ...]:

@@ -27,6 +27,12 @@ done
 status=0
 step "$exlb" lab run --name "$lab" -- exlb verify || status=$?
 [ "$status" -eq 4 ]
-printf '\nAnd back:\n'
+printf '\nAnd back; after a few seconds it has the VIP again:\n'
 step "$exlb" lab boot --name "$lab" lb1
+tries=15
+until "$exlb" lab run --name "$lab" -- exlb verify | grep -q 'held by lb1'; do
+	tries=$((tries - 1))
+	[ "$tries" -gt 0 ]
+	sleep 1
+done
 step "$exlb" lab run --name "$lab" -- exlb verify

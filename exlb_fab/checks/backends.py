@@ -19,7 +19,7 @@ def request(view: View, node: Node) -> Verdict:
     if stopped := view.stopped(node):
         return stopped
     url = node_url(view.cluster, node)
-    return served(view, url, view.facts(node).replies[url], f"on {node}")
+    return served(view, url, view.facts(node).replies[url], f"on {node}", node)
 
 
 @CHECKS.per_node("backend.servers", "The proxy sees its backends up")
@@ -33,9 +33,7 @@ def servers(view: View, node: Node) -> Verdict:
         return failed("has no backend", hint="exlb push-config")
     strangers = _strangers(view, state.servers)
     if strangers:
-        return failed(
-            f"serves other backends than configured: {', '.join(strangers)}", hint=f"exlb restart {view.proxy.unit}"
-        )
+        return failed(f"serves other backends than configured: {', '.join(strangers)}", hint=_back(view, node))
     unjudged = [server for server in state.servers if not server.judged]
     up = [server for server in state.servers if server.judged and server.up]
     down = [server for server in state.servers if server.judged and not server.up]
@@ -62,11 +60,20 @@ def _strangers(view: View, servers: Sequence[Server]) -> list[str]:
     wanted = {(each.name, backend.name): backend for each in view.cluster.listeners for backend in each.backends}
     missing = [f"{name} is missing" for (listener, name) in wanted if (listener, name) not in seen]
     return missing + [
-        f"{name} is {address}"
+        f"{name} is {address}" if (listener, name) in wanted else f"{address or name} of {listener} is not wanted"
         for (listener, name), address in seen.items()
         if (backend := wanted.get((listener, name))) is None
         or (is_address(backend.host) and address and address != backend.endpoint)
     ]
+
+
+def _back(view: View, node: Node) -> str:
+    """Return what brings the configured backends: a push, or, where it is the configuration that runs, a restart."""
+    state = view.facts(node).proxy_state
+    files = view.desired[node].files if node in view.desired else ()
+    if state and state.digest in [file.digest for file in files if file.kind == "proxy"]:
+        return f"exlb restart {view.proxy.unit} --nodes {node}"
+    return "exlb push-config"
 
 
 @CHECKS.overall("backend.any", "At least one backend is up")

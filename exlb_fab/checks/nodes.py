@@ -8,7 +8,6 @@ from dataclasses import replace
 from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
-from exlb_fab.facts import Facts
 from exlb_fab.planning import binds
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.rendering import mask_keepalived
@@ -57,14 +56,14 @@ def same_versions(view: View) -> Verdict:
     return warned(f"versions differ: {found}", hint="upgrade the nodes to the same versions, one at a time")
 
 
-def _unit(view: View, facts: Facts, unit: str) -> Verdict:
-    found = facts.units[unit]
+def _unit(view: View, node: Node, unit: str) -> Verdict:
+    found = view.facts(node).units[unit]
     if found.masked:
         return failed(f"{unit} is masked", hint=f"exlb exec --sudo -- systemctl unmask {unit}")
     if not found.running:
         # A program that does not start may quote its configuration.
         cause = mask_keepalived(view.proxy.mask("\n".join(found.journal))) or None
-        hint = "exlb install" if found.load == "not-found" else f"exlb restart {unit}"
+        hint = "exlb install" if found.load == "not-found" else f"exlb restart {unit} --nodes {node}"
         return failed(f"{unit} is {found.active} ({found.sub})", cause=cause, hint=hint)
     if not found.enabled:
         return failed(f"{unit} runs, but is {found.file_state or 'not enabled'} at boot", hint="exlb install")
@@ -73,12 +72,12 @@ def _unit(view: View, facts: Facts, unit: str) -> Verdict:
 
 @CHECKS.per_node("node.proxy", "The proxy runs and is enabled at boot")
 def proxy_unit(view: View, node: Node) -> Verdict:
-    return _unit(view, view.facts(node), view.proxy.unit)
+    return _unit(view, node, view.proxy.unit)
 
 
 @CHECKS.per_node("node.keepalived", "keepalived runs and is enabled at boot")
 def keepalived_unit(view: View, node: Node) -> Verdict:
-    return _unit(view, view.facts(node), KEEPALIVED_UNIT)
+    return _unit(view, node, KEEPALIVED_UNIT)
 
 
 @CHECKS.per_node("node.ports", "The proxy listens on its ports")
@@ -95,7 +94,8 @@ def listening(view: View, node: Node) -> Verdict:
             unheard.add(port)
     closed = [str(port) for port in owners if port in unheard]
     if closed:
-        return failed(f"nobody listens on {' and '.join(closed)}", hint=f"exlb restart {view.proxy.unit}")
+        hint = f"exlb restart {view.proxy.unit} --nodes {node}"
+        return failed(f"nobody listens on {' and '.join(closed)}", hint=hint)
     foreign = [
         (port, found) for port, processes in owners.items() for found in processes if found != view.proxy.process
     ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from exlb_fab.checks.base import Verdict, View, failed, passed
+from exlb_fab.cluster import Node
 from exlb_fab.facts import Reply
 
 SERVER_ERROR = 500
 
 
-def served(view: View, url: str, reply: Reply, where: str) -> Verdict:
-    """Judge a reply: any answer below 500 came from an apiserver, also one that wants a login first."""
+def served(view: View, url: str, reply: Reply, where: str, server: Node | None) -> Verdict:
+    """Judge a reply: any answer below 500 came from an apiserver, also one that wants a login first.
+
+    `server` is the node whose proxy should have taken the connection, None where that is nobody or not one alone.
+    """
     if reply.code is not None and reply.code < SERVER_ERROR:
         return passed(f"{reply.code}")
     if view.expect_no_apiserver and reply.accepted:
@@ -21,4 +25,5 @@ def served(view: View, url: str, reply: Reply, where: str) -> Verdict:
     if reply.accepted:
         cause = f"{view.proxy.name} takes the connection and has no apiserver to give it to: {reply.error}"
         return failed(f"{url} {where}: not served", cause=cause, hint="see the table of backends")
-    return failed(f"{url} {where}: not served", cause=reply.error, hint=f"exlb restart {view.proxy.unit}")
+    hint = f"exlb restart {view.proxy.unit} --nodes {server}" if server else None
+    return failed(f"{url} {where}: not served", cause=reply.error, hint=hint)

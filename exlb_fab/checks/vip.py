@@ -97,4 +97,5 @@ def ping(view: View, node: Node) -> Verdict:
 @CHECKS.per_node("vip.request", "An HTTPS request through the VIP reaches an apiserver")
 def request(view: View, node: Node) -> Verdict:
     url = vip_url(view.cluster)
-    return served(view, url, view.facts(node).replies[url], f"from {node}")
+    holders = view.survey.holders(view.cluster.vip.address)
+    return served(view, url, view.facts(node).replies[url], f"from {node}", holders[0] if len(holders) == 1 else None)

@@ -306,7 +306,7 @@ def verify_command(
 def exec_command(
     ctx: typer.Context,
     common: Common,
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its words.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD", help="The command and its words.")],
     sudo: Annotated[bool, typer.Option("--sudo", help="Run it as root.")] = False,
 ) -> None:
     """Run a command on every node; the worst exit status is the answer.

@@ -74,6 +74,16 @@ def down(name: Name = "default") -> None:
         screen.stdout.print(f"lab {name} is down" if existed else f"there is no lab {name}")
 
 
+@app.command("list")
+def list_labs() -> None:
+    """Show the names of the labs that there are.
+
+    Example: exlb lab list
+    """
+    with _told() as screen:
+        screen.stdout.print("\n".join(labs.labs()) or "there is no lab")
+
+
 @app.command()
 def status(name: Name = "default") -> None:
     """Show the nodes of a lab.
@@ -86,7 +96,7 @@ def status(name: Name = "default") -> None:
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its words.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD", help="The command and its words.")],
     name: Name = "default",
 ) -> None:
     """Run a command on the lab's bastion, with EXLB_ENV set.
@@ -108,7 +118,7 @@ def shell(name: Name = "default") -> None:
 @app.command(context_settings={"allow_interspersed_args": False})
 def ssh(
     node: NodeName,
-    command: Annotated[list[str] | None, typer.Argument(metavar="[CMD...]", help="A command; else a shell.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar="CMD", help="A command; else a shell.")] = None,
     name: Name = "default",
 ) -> None:
     """Log in to a node with the ordinary ssh.

@@ -68,6 +68,7 @@ class VerifyReport(Report):
     nodes: tuple[str, ...]
     vip: str
     holders: tuple[str, ...]
+    not_asked: tuple[str, ...]
     expect_no_apiserver: bool
     checks: tuple[CheckRow, ...]
     verdicts: tuple[VerdictRow, ...]
@@ -114,6 +115,7 @@ def verify(cluster: Cluster, options: VerifyOptions, fleet: Fleet) -> VerifyRepo
         nodes=tuple(node.name for node in chosen),
         vip=str(cluster.vip),
         holders=tuple(node.name for node in survey.holders(cluster.vip.address)),
+        not_asked=tuple(node.name for node in cluster.nodes if node in survey.errors),
         expect_no_apiserver=options.expect_no_apiserver,
         checks=tuple(CheckRow(id=check.id, title=check.title) for check in checks.CHECKS),
         verdicts=tuple(_row(verdict) for verdict in verdicts),

@@ -4,7 +4,7 @@
 #
 # Waits up to LIMIT seconds for another package manager to end. What the manager says goes to stdout. What is new by it is
 # recorded, so that it can go again. Sent after generations.sh and packages.sh.
-# shellcheck disable=SC2154 # which sets state and record
+# shellcheck disable=SC2154 # which set state, generations and record
 set -u
 LC_ALL=C
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -22,8 +22,10 @@ if [ $# -eq 0 ]; then manager=none; fi
 
 before=$state/packages
 
-# unit_states: those that are to be enabled, as they are now.
+# unit_states: those that are to be enabled, as they are now. A push that came first has found them as they were before
+# exlb; by now they run because of it.
 unit_states() {
+	if [ -e "$generations/0000/units" ]; then return; fi
 	for unit in $(echo "$units" | tr , ' '); do
 		enabled=$(systemctl is-enabled "$unit.service" 2>/dev/null)
 		echo "unit $unit ${enabled:-not-found} $(systemctl is-active "$unit.service")"

@@ -125,7 +125,7 @@ def _history(report: HistoryReport) -> RenderableType:
         table.columns[1].no_wrap = True
         for row in rows:
             number = Text(f"{row.number}{' active' if row.active else ''}", "bold green" if row.active else "")
-            changed = "\n".join(path.rpartition("/")[2] for path in row.changed)
+            changed = "\n".join(map(_short, row.changed))
             table.add_row(number, _when(row.when), _whose(row.who, row.origin), row.what, changed)
         parts.append(titled(node, table))
         if node in report.unfinished:
@@ -147,6 +147,12 @@ def _locks(report: LockReport) -> RenderableType:
         table.add_row(Text(row.node, "cyan"), lock, _when(row.since or ""), row.what, change)
     missing = [_nodes_table("Not asked", bad)] if (bad := _bad(report.nodes)) else []
     return Group(titled("Locks", table), *missing)
+
+
+def _short(path: str) -> str:
+    """Return the name of a file; of a drop-in, which all have the same, that of its directory."""
+    *_, parent, name = path.split("/")
+    return parent if parent.endswith((".service.d", ".network.d")) else name
 
 
 def _when(time: str) -> str:
@@ -210,16 +216,22 @@ def _config(report: ConfigReport) -> RenderableType:
 
 @answer.register
 def _verify(report: VerifyReport) -> RenderableType:
-    holders = ", ".join(report.holders) or "nobody"
     parts: list[RenderableType] = [
         _matrix("Nodes", report, "node"),
-        _matrix(f"VIP {report.vip}: held by {holders}", report, "vip"),
+        _matrix(f"VIP {report.vip}: {_held(report)}", report, "vip"),
         _backends_table(report),
     ]
     notable = [verdict for verdict in report.verdicts if verdict.status in ("fail", "warn")]
     parts.extend(_findings(notable))
     parts.append(_verdict_line(report))
     return Group(*parts)
+
+
+def _held(report: VerifyReport) -> str:
+    """Say who holds the VIP; a node that could not be asked may, as far as anybody knows."""
+    if report.holders:
+        return f"held by {', '.join(report.holders)}"
+    return " or ".join(("held by nobody", *report.not_asked))
 
 
 def _table(*columns: str) -> Table:
@@ -240,11 +252,12 @@ def titled(title: str, table: Table) -> RenderableType:
 
 
 def _nodes_table(title: str, rows: Sequence[NodeRow]) -> RenderableType:
-    table = _table("node", "result", "what", "time")
+    timed = any(row.seconds for row in rows)
+    table = _table("node", "result", "what", *(["time"] if timed else []))
     for row in rows:
         detail = row.detail + (f"\nnext: {row.hint}" if row.hint else "")
-        time = f"{row.seconds:.1f} s" if row.seconds else ""
-        table.add_row(Text(row.node, "cyan"), Text(row.result, RESULT_STYLES[row.result]), Text(detail), time)
+        time = [f"{row.seconds:.1f} s" if row.seconds else ""] if timed else []
+        table.add_row(Text(row.node, "cyan"), Text(row.result, RESULT_STYLES[row.result]), Text(detail), *time)
     return titled(title, table)
 
 

@@ -36,7 +36,7 @@ def test_proxy_stopped_on_the_holder_is_red_until_clients_are_served_again(green
     assert green.verdicts(ran, "pass") >= {("vip.single-holder", None), ("backend.any", None)}
     stopped = next(v for v in ran.json["verdicts"] if (v["check"], v["node"]) == ("node.proxy", holder))
     assert "haproxy" in stopped["cause"]
-    assert stopped["hint"] == "exlb restart haproxy"
+    assert stopped["hint"] == f"exlb restart haproxy --nodes {holder}"
     green.inside(holder, "systemctl", "start", "haproxy")
     green.wait_until(lambda: green.exlb("verify", status=None).status == 0, TAKEOVER_SECONDS)
 

@@ -183,7 +183,7 @@ class TestUnit:
         found = self.found(unit, check, STOPPED)
         assert (found.status, found.text) == ("fail", f"{unit} is failed (failed)")
         assert found.cause == "[ALERT] cannot bind socket\nMain process exited"
-        assert found.hint == f"exlb restart {unit}"
+        assert found.hint == f"exlb restart {unit} --nodes lb2"
 
     def test_unit_that_is_not_installed_leads_to_install(self, unit: str, check: str) -> None:
         found = self.found(unit, check, Unit("not-found", "inactive", "dead", ""))
@@ -338,6 +338,21 @@ class TestRequest:
             assert (found.status, found.cause) == ("fail", REFUSED.error)
 
 
+@pytest.mark.parametrize(
+    ("check", "holders", "hint"),
+    [
+        ("backend.request", [LB1], "exlb restart haproxy --nodes lb2"),
+        ("vip.request", [LB1], "exlb restart haproxy --nodes lb1"),
+        ("vip.request", [], None),
+        ("vip.request", [LB1, LB3], None),
+    ],
+)
+def test_refused_connection_leads_to_the_one_proxy_that_should_have_taken_it(
+    check: str, holders: list[Node], hint: str | None
+) -> None:
+    assert verdict(check, LB2, view(holders=holders, replies=replies(REFUSED))).hint == hint
+
+
 # Backends
 
 
@@ -386,7 +401,15 @@ def test_proxy_that_serves_another_address_than_configured_is_red() -> None:
     found = verdict("backend.servers", LB2, view(proxy_state=state))
     assert found.status == "fail"
     assert "198.51.100.11 is 203.0.113.1:6443" in found.text
-    assert found.hint == "exlb restart haproxy"
+    assert found.hint == "exlb restart haproxy --nodes lb2"
+
+
+def test_backends_of_a_configuration_that_is_yet_to_be_pushed_lead_to_the_push_and_not_to_a_restart() -> None:
+    strange = Server("db", "db-1", "198.51.100.12:5432", "UP", "L4OK", None, "")
+    state = ProxyState("of another push", (*states(*[("UP", "L7OK", 200)] * 3).servers, strange))
+    found = verdict("backend.servers", LB2, view(proxy_state=state))
+    assert found.text == "serves other backends than configured: 198.51.100.12:5432 of db is not wanted"
+    assert found.hint == "exlb push-config"
 
 
 def test_backend_with_a_dns_name_may_have_any_address() -> None:
@@ -434,8 +457,8 @@ def report(*rows: tuple[str, bool], interrupted: bool = False) -> VerifyReport:
         for status, unreachable in rows
     )
     return VerifyReport(
-        nodes=("lb1",), vip=VIP, holders=(), expect_no_apiserver=False, checks=(), verdicts=verdicts, backends=(),
-        interrupted=interrupted,
+        nodes=("lb1",), vip=VIP, holders=(), not_asked=(), expect_no_apiserver=False, checks=(), verdicts=verdicts,
+        backends=(), interrupted=interrupted,
     )  # fmt: skip
 
 

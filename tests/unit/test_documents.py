@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from exlb_fab.checks import CHECKS
 from exlb_fab.understanding.election import TIMES
 from exlb_fab.variables import VARIABLES, Spec
 
@@ -38,6 +39,11 @@ def test_the_tables_have_the_variables_in_the_order_and_under_the_headings_of_th
     headings = [line.removeprefix("# ").rstrip("- ") for line in example.splitlines() if line.endswith("-----")]
     sections = [line.removeprefix("## ") for line in document.splitlines() if line.startswith("## ")]
     assert [each for each in sections if each in headings] == [each for each in headings if not each.endswith(".")]
+
+
+def test_every_question_of_verify_is_in_its_table() -> None:
+    table = [line for line in (ROOT / "docs/look.md").read_text().splitlines() if line.startswith("| `")]
+    assert {name for row in table for name in re.findall(r"`([a-z]+\.[a-z-]+)`", row)} == {check.id for check in CHECKS}
 
 
 @pytest.mark.parametrize("timing", TIMES)

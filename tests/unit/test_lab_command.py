@@ -40,6 +40,12 @@ def test_up_asks_for_the_releases_in_order(
     assert seen == [asked]
 
 
+@pytest.mark.parametrize(("names", "said"), [((), "there is no lab\n"), (("a", "b"), "a\nb\n")])
+def test_list_names_every_lab(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], said: str) -> None:
+    monkeypatch.setattr("exlb_fab.lab.labs", lambda: names)
+    assert CliRunner().invoke(command.app, ["list"]).stdout == said
+
+
 def test_status_shows_what_each_node_runs() -> None:
     console = Console(width=80)
     with console.capture() as captured:

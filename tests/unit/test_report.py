@@ -81,6 +81,7 @@ def verify_report(names: tuple[str, ...] = NAMES) -> VerifyReport:
         nodes=names,
         vip="198.51.100.100",
         holders=names[:2],
+        not_asked=(),
         expect_no_apiserver=False,
         checks=tuple(CheckRow(id=check, title=check) for check in checks),
         verdicts=tuple(verdicts),
@@ -247,6 +248,33 @@ def test_last_line_sums_up(report: Report, words: str) -> None:
 def test_verdict_is_the_last_word(changes: dict[str, object], words: str) -> None:
     last = shown(verify_report().model_copy(update=changes), 200).rstrip().splitlines()[-1]
     assert words in last
+
+
+@pytest.mark.parametrize(
+    ("holders", "not_asked", "words"),
+    [
+        (("lb1",), ("lb2",), "VIP 198.51.100.100: held by lb1"),
+        ((), (), "VIP 198.51.100.100: held by nobody"),
+        ((), ("lb1", "lb2"), "VIP 198.51.100.100: held by nobody or lb1 or lb2"),
+    ],
+)
+def test_node_that_could_not_be_asked_may_hold_the_vip(holders: Sequence[str], not_asked: object, words: str) -> None:
+    report = verify_report().model_copy(update={"holders": holders, "not_asked": not_asked})
+    assert words in shown(report).splitlines()
+
+
+def test_drop_ins_of_different_units_are_told_apart() -> None:
+    units = ("/etc/systemd/system/haproxy.service.d/exlb.conf", "/etc/systemd/system/keepalived.service.d/exlb.conf")
+    report = history_report()
+    (row, *_) = report.generations
+    text = shown(report.model_copy(update={"generations": (row.model_copy(update={"changed": units}),)}), 120)
+    assert {"haproxy.service.d", "keepalived.service.d"} <= columns(text)
+
+
+def test_column_of_times_is_there_only_with_a_time_in_it() -> None:
+    still = tuple(row.model_copy(update={"seconds": 0}) for row in rows()[:2])
+    assert "time" not in shown(push_report(dry_run=True, nodes=still))
+    assert "time" in shown(push_report(dry_run=False))
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -198,6 +198,25 @@ def test_keepalived_is_not_started_on_a_file_on_which_it_would_not_hear_one_outs
     assert "geheim" not in caught.value.message
 
 
+def test_reasons_of_a_file_that_is_another_altogether_are_not_all_listed() -> None:
+    others = "".join(
+        f"    smtp_{word} 1\n" for word in ("server", "connect_timeout", "alert", "helo_name", "a", "b", "c", "d")
+    )
+    plan = pushed_onto(
+        old(lambda text: text.replace("router_id 68", "router_id 69").replace("defs {\n", f"defs {{\n{others}", 1))
+    )
+    (notice,) = plan.notices
+    assert "virtual_router_id 69 -> 68" in notice
+    assert "and 1 more)" in notice
+    assert notice.count("smtp_") == 7
+
+
+def test_peers_that_leave_are_named_in_the_plural() -> None:
+    two = "unicast_peer {\n        198.51.100.14\n        198.51.100.15\n"
+    plan = pushed_onto(old(lambda text: text.replace("unicast_peer {\n", two)))
+    assert "198.51.100.14, 198.51.100.15 are no peers any more: keepalived is stopped there first" in plan.notices[0]
+
+
 def test_peer_that_leaves_is_named_and_asked_for() -> None:
     plan = pushed_onto(old(lambda text: text.replace("unicast_peer {\n", "unicast_peer {\n        198.51.100.14\n")))
     assert "198.51.100.14 is no peer any more: keepalived is stopped there first" in plan.notices[0]

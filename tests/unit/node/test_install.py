@@ -124,6 +124,14 @@ def test_later_install_adds_to_the_record_and_forgets_nothing(machine: Machine) 
     assert sorted(path.name for path in machine.state.iterdir()) == ["installed"]
 
 
+def test_units_that_the_first_push_found_are_not_recorded_as_that_push_has_left_them(machine: Machine) -> None:
+    found = machine.state / "generations/0000/units"
+    found.parent.mkdir(parents=True)
+    found.write_text("haproxy disabled inactive\nkeepalived disabled inactive\n")
+    assert installed(machine, "apt-get", "5", "haproxy,keepalived", "curl").returncode == 0
+    assert record(machine) == ["package curl", "package libdep"]
+
+
 def test_install_that_fails_has_recorded_what_was_to_come(machine: Machine) -> None:
     machine.put("fail/apt-get-install", "E: dpkg was interrupted\n")
     assert installed(machine, "apt-get", "5", "", "haproxy").returncode == 1
