@@ -98,15 +98,19 @@ def test_without_preemption_a_failed_check_is_a_fault_because_a_weight_would_mov
         *(
             (
                 {**values, "AUTH_PASS": password},
-                f"AUTH_PASS: VRRP version 3 has no password, and {because}; "
-                "leave AUTH_PASS out, or write VRRP_VERSION=2 and TIMING=default",
+                f"AUTH_PASS: VRRP version 3 has no password, and {because}; leave AUTH_PASS out{otherwise}",
             )
             for password in ("k8s-lb", "generate")
-            for values, because in (
-                ({"VRRP_VERSION": "3"}, "VRRP_VERSION is 3"),
-                (NODES_V6, "MASTER_VIP is an IPv6 address, which needs it"),
-                ({"TIMING": "fast"}, "adverts every 0.3 s need it"),
-                ({"ADVERT_INT": "0.5"}, "adverts every 0.5 s need it"),
+            for values, because, otherwise in (
+                ({"VRRP_VERSION": "3"}, "VRRP_VERSION is 3", ", or write VRRP_VERSION=2"),
+                (NODES_V6, "MASTER_VIP is an IPv6 address, which needs it", ""),
+                ({**NODES_V6, "VRRP_VERSION": "3"}, "MASTER_VIP is an IPv6 address, which needs it", ""),
+                ({"TIMING": "fast"}, "adverts every 0.3 s need it", ", or write ADVERT_INT=1"),
+                (
+                    {"ADVERT_INT": "0.5", "VRRP_VERSION": "3"},
+                    "adverts every 0.5 s need it",
+                    ", or write ADVERT_INT=1 and VRRP_VERSION=2",
+                ),
             )
         ),
     ],
@@ -126,6 +130,29 @@ def test_what_a_version_of_vrrp_does_not_have_is_a_fault(values: dict[str, Value
 )
 def test_a_weight_with_which_a_healthy_node_does_not_win_is_a_fault(values: dict[str, Value]) -> None:
     assert fault(**values).startswith("CHECK_WEIGHT: ")
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "remedy"),
+    [
+        (
+            {"PREEMPT": "no", "FAILOVER": "weighted", "CHECK_WEIGHT": "-60"},
+            "FAILOVER",
+            "PREEMPT=no wants FAILOVER=fault",
+        ),
+        (
+            {"PREEMPT": "yes", "FAILOVER": "weighted", "PRIORITIES": ["200", "110", "100"]},
+            "PRIORITIES",
+            "the least weight that is right for these priorities is -101",
+        ),
+    ],
+)
+def test_what_cannot_fail_over_is_a_fault_of_the_variable_that_its_remedy_is_about(
+    values: dict[str, Value], name: str, remedy: str
+) -> None:
+    found = fault(**values)
+    assert found.startswith(f"{name}: cannot fail over: ")
+    assert found.endswith(f"; {remedy}")
 
 
 @pytest.mark.parametrize(
