@@ -137,7 +137,7 @@ class Target:
 
     @property
     def exports(self) -> bool:
-        """Tell whether the proxy can answer Prometheus; where nobody knows, it is taken to."""
+        """Tell whether the proxy is built to answer Prometheus; where nobody knows, it is taken to be."""
         return self.services is None or EXPORTER in self.services
 
 
@@ -313,12 +313,13 @@ def _notes(cluster: Cluster, proxy: Proxy, target: Target, features: frozenset[s
     reason = _why_no_events(target)
     if "process" in cluster.vrrp.track and reason:
         yield f"TRACK=process: {reason}: a script checks the process every {cluster.vrrp.check_interval_seconds} s"
-    if cluster.stats.exporter and not target.exports:
+    if cluster.stats.exporter and "exporter" in features and not target.exports:
         yield f"EXPORTER=yes: this {proxy.name} is built without {EXPORTER}: there is no /metrics"
     settings = (
         ("log-stdout", cluster.proxying.log == "journal", "LOG=journal", "it logs to /dev/log, if its chroot has one"),
         ("hard-stop-after", cluster.proxying.hard_stop_after_ms, "HARD_STOP_AFTER", "old processes end by themselves"),
         ("init-addr", _names_backends(cluster), "DNS names of backends", "it does not start while one is not resolved"),
+        ("exporter", cluster.stats.exporter, "EXPORTER=yes", "there is no /metrics"),
         ("state-file", cluster.proxying.keeps_drains, "SERVER_STATE=yes", "a reload forgets what is drained"),
     )
     for feature, wanted, name, instead in settings:

@@ -376,6 +376,7 @@ FEATURES = [
     ("hard-stop-after", "1.7.14", "1.8", r"hard-stop-after 1h"),
     ("expose-fd", "1.7.14", "1.8", r"expose-fd listeners"),
     ("log-stdout", "1.8.30", "1.9", r"log stdout"),
+    ("exporter", "1.9.16", "2.0", r"use-service prometheus-exporter"),
     ("http-check-send", "2.1.12", "2.2", r"http-check send"),
 ]
 
@@ -384,6 +385,7 @@ FEATURES = [
 def test_feature_is_rendered_from_its_version_on_and_not_below(name: str, below: str, since: str, words: str) -> None:
     of = replace(
         with_proxying(hard_stop_after_ms=3_600_000),
+        stats=replace(STATS, exporter=True),
         listeners=(replace(THREE.apiserver_listener, backends=(Backend("a", "api.example.org", 6443),)),),
     )
     assert not re.search(words, proxy_text(of, on=target(below)))
@@ -424,6 +426,11 @@ def test_an_old_proxy_logs_where_it_can() -> None:
             with_proxying(hard_stop_after_ms=1000, log="syslog"),
             "1.7",
             "HARD_STOP_AFTER: haproxy 1.7 cannot: old processes end by themselves",
+        ),
+        (
+            replace(with_proxying(log="syslog"), stats=replace(STATS, exporter=True)),
+            "1.8.30",
+            "EXPORTER=yes: haproxy 1.8.30 cannot: there is no /metrics",
         ),
         (
             with_proxying(keeps_drains=True, log="syslog"),
