@@ -125,13 +125,22 @@ def _compare_law(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> N
         reading.fault(blamed if draft.vrrp.preempt else "FAILOVER", f"cannot fail over: {stranding}", stranding.remedy)
 
 
-def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterator[str]:
+def doubts(
+    draft: ElectionDraft, nodes: NodesDraft, health_check: values.HealthCheck, reading: Reading
+) -> Iterator[str]:
     """Yield a warning for what has no effect, or a price."""
     found = priorities(nodes)
+    group = draft.vrrp.group(dict(zip(map(str, nodes.addresses), found, strict=True)))
     if len(set(found)) < len(found):
         yield (
             f"{reading.locate('PRIORITIES')}: PRIORITIES: equal ones make two nodes take over at once, which costs "
             "clients about five seconds; write falling ones"
+        )
+    elif len(set(map(group.effective, group.routers))) < len(found):
+        yield (
+            f"{reading.locate('CHECK_WEIGHT')}: CHECK_WEIGHT: several healthy nodes advertise {vrrp.HIGHEST_PRIORITY}, "
+            "which makes two take over at once and costs clients about five seconds; write a smaller weight, or lower "
+            "PRIORITIES"
         )
     if nodes.priorities and nodes.priorities[0] < max(nodes.priorities):
         yield f"{reading.locate('PRIORITIES')}: PRIORITIES: the first of NODE_IPS does not have the highest"
@@ -139,6 +148,12 @@ def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterato
         yield f"{reading.locate('CHECK_WEIGHT')}: CHECK_WEIGHT: has no effect with FAILOVER=fault"
     if draft.vrrp.process_delay_seconds and "process" not in draft.vrrp.track:
         yield f"{reading.locate('PROCESS_DELAY')}: PROCESS_DELAY: has no effect without TRACK=process"
+    if "apiserver" in draft.vrrp.track and health_check in ("tcp", "ssl-hello"):
+        yield (
+            f"{reading.locate('TRACK')}: TRACK: apiserver asks for /readyz, and HEALTH_CHECK={health_check} does not: "
+            "where apiservers answer it with 401 (--anonymous-auth=false), every node counts as failed; write port "
+            "instead of apiserver"
+        )
     if not draft.vrrp.garp.refresh_seconds:
         yield (
             f"{reading.locate('GARP_MASTER_REFRESH')}: GARP_MASTER_REFRESH: with 0 a healed partition can cut clients "

@@ -203,6 +203,27 @@ def test_the_law_says_nothing_of_a_variable_that_is_wrong_by_itself(name: str) -
             ["GARP_MASTER_REFRESH: with 0 a healed partition can cut clients off for most of a minute"],
         ),
         ({"GARP_MASTER_REFRESH": "60"}, []),
+        *(
+            (
+                {"TRACK": "script,apiserver", "HEALTH_CHECK": check},
+                [
+                    f"TRACK: apiserver asks for /readyz, and HEALTH_CHECK={check} does not: where apiservers answer it "
+                    "with 401 (--anonymous-auth=false), every node counts as failed; write port instead of apiserver"
+                ],
+            )
+            for check in ("tcp", "ssl-hello")
+        ),
+        ({"TRACK": "apiserver", "HEALTH_CHECK": "livez"}, []),
+        ({"TRACK": "port", "HEALTH_CHECK": "tcp"}, []),
+        (
+            {"CHECK_WEIGHT": "150"},
+            [
+                "CHECK_WEIGHT: several healthy nodes advertise 254, which makes two take over at once and costs "
+                "clients about five seconds; write a smaller weight, or lower PRIORITIES"
+            ],
+        ),
+        ({"CHECK_WEIGHT": "134"}, []),
+        ({"CHECK_WEIGHT": "150", "NODE_IPS": ["10.0.0.1"]}, []),
     ],
 )
 def test_what_has_no_effect_or_a_price_is_a_doubt(values: dict[str, Value], expected: list[str]) -> None:
