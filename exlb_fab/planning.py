@@ -494,7 +494,7 @@ def refuse_contradictions(cluster: Cluster, found: Mapping[Node, Facts]) -> None
 def _interface_fault(cluster: Cluster, node: Node, facts: Facts) -> str | None:
     interfaces = dict.fromkeys(each.interface for each in facts.addresses if each.interface != "lo")
     if node.interface is None:
-        return None if facts.interface_of(cluster.vip) else _no_interface(cluster, node, facts)
+        return None if facts.interface_of(*cluster.vips) else _no_interface(cluster, node, facts)
     if node.interface not in interfaces:
         return f"{node}: VIP_IF={node.interface}: no such interface with an address; it has {', '.join(interfaces)}"
     for name, vip in (("MASTER_VIP", cluster.vip), *(("EXTRA_VIPS", each) for each in cluster.extra_vips)):
