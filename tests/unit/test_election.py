@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from exlb_fab.commands.config import config
 from tests.unit.environments import NODES_V6, Value, cluster, doubts, fault, faults
 
 
@@ -228,3 +229,12 @@ def test_the_law_says_nothing_of_a_variable_that_is_wrong_by_itself(name: str) -
 )
 def test_what_has_no_effect_or_a_price_is_a_doubt(values: dict[str, Value], expected: list[str]) -> None:
     assert doubts(**values) == expected
+
+
+@pytest.mark.parametrize("track", ["process", "process,port"])
+def test_what_a_dead_proxy_costs_where_events_of_the_kernel_do_not_reach_is_told_as_well(track: str) -> None:
+    told = {row.event: row.seconds for row in config(cluster(TRACK=track)).outages}
+    script = {row.event: row.seconds for row in config(cluster(TRACK="script")).outages}
+    died = "the proxy of the holder dies"
+    assert told["the same where a script has to check the process (a container)"] == script[died]
+    assert (told[died] or 0) < (script[died] or 0)
