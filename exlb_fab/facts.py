@@ -487,7 +487,7 @@ def parse_unit_files(name: str, text: str) -> UnitSettings:
     """Parse the limit that every unit gets, and each file of a unit with its path in front.
 
     exlb's own file is left out. The last assignment counts, and of a list all of them since the last empty one.
-    Source: systemd.unit(5).
+    Source: systemd.unit(5), systemd.exec(5) `BindReadOnlyPaths=SOURCE:DESTINATION`.
     """
     values: dict[str, list[str]] = {}
     ours = False
@@ -506,6 +506,12 @@ def parse_unit_files(name: str, text: str) -> UnitSettings:
         wants=frozenset((*values.get("Wants", ()), *values.get("Requires", ()))),
         restart=(values.get("Restart") or ["no"])[-1],
         file_limit=_limit(limits[-1]) if limits else None,
+        bound=frozenset(
+            path.split(":")[1]
+            for name in ("BindPaths", "BindReadOnlyPaths")
+            for path in values.get(name, ())
+            if ":" in path
+        ),
     )
 
 

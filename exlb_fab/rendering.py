@@ -315,6 +315,12 @@ def _notes(cluster: Cluster, proxy: Proxy, target: Target, features: frozenset[s
         yield f"TRACK=process: {reason}: a script checks the process every {cluster.vrrp.check_interval_seconds} s"
     if cluster.stats.exporter and "exporter" in features and not target.exports:
         yield f"EXPORTER=yes: this {proxy.name} is built without {EXPORTER}: there is no /metrics"
+    unit = target.settings.units.get(proxy.unit)
+    if cluster.proxying.log == "syslog" and unit and proxy.log_socket not in unit.bound:
+        yield (
+            f"LOG=syslog: the unit of {proxy.name} brings no /dev/log into its chroot: nothing is logged, unless "
+            f"something else, like rsyslog, listens at {proxy.log_socket}; LOG=journal needs neither"
+        )
     settings = (
         ("log-stdout", cluster.proxying.log == "journal", "LOG=journal", "it logs to /dev/log, if its chroot has one"),
         ("hard-stop-after", cluster.proxying.hard_stop_after_ms, "HARD_STOP_AFTER", "old processes end by themselves"),

@@ -37,12 +37,16 @@ _DROPPING = frozenset({"", "no", "false", "off", "0"})
 
 @dataclass(frozen=True, slots=True)
 class UnitSettings:
-    """What a unit says without exlb's drop-in; `file_limit` is its hard limit, None where nobody knows it."""
+    """What a unit says without exlb's drop-in; `file_limit` is its hard limit, None where nobody knows it.
+
+    `bound` are the paths at which it alone has something that is elsewhere on the node.
+    """
 
     after: frozenset[str] = frozenset()
     wants: frozenset[str] = frozenset()
     restart: str = "no"
     file_limit: int | None = None
+    bound: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,7 @@ HAPROXY = Proxy(
     template="haproxy.cfg.j2",
     admin_socket="/run/haproxy-admin.sock",
     memory="/run/haproxy-server-state",
+    log_socket="/var/lib/haproxy/dev/log",
     program="haproxy.sh",
     quote=quote,
     ports=ports,

@@ -13,11 +13,12 @@ import pytest
 
 from exlb_fab import node as programs
 from exlb_fab import vrrp
-from exlb_fab.cluster import ANY_IPV6, Backend, Bind, CheckMethod, Cluster, HealthCheck, Listener, Secret, Vip
+from exlb_fab.cluster import ANY_IPV6, Backend, Bind, CheckMethod, Cluster, HealthCheck, Listener, Log, Secret, Vip
 from exlb_fab.errors import RenderError
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import PROXIES
 from exlb_fab.rendering import File, Rendered, Target, Templates, duration, mask_keepalived, paths, render
+from exlb_fab.system import Settings, UnitSettings
 from tests.fake import PROXYING, STATS, VRRP, cluster
 
 THREE = cluster()
@@ -408,6 +409,21 @@ def test_an_old_proxy_asks_the_same_of_an_apiserver_in_the_older_form() -> None:
         "    option httpchk\n    http-check send meth GET uri /readyz\n    http-check expect status 200\n"
         in proxy_text(on=target("2.2"))
     )
+
+
+@pytest.mark.parametrize(
+    ("log", "bound", "said"),
+    [
+        ("syslog", frozenset({"/var/lib/haproxy/dev/log"}), False),
+        ("syslog", frozenset(), True),
+        ("journal", frozenset(), False),
+    ],
+)
+def test_log_that_nothing_brings_out_of_the_chroot_is_told_of(log: Log, bound: frozenset[str], *, said: bool) -> None:
+    units = {"haproxy": UnitSettings(bound=bound)}
+    notes = made(with_proxying(log=log), on=target(settings=Settings(units=units))).notes
+    assert [note.startswith("LOG=syslog: the unit of haproxy brings no /dev/log") for note in notes] == [True] * said
+    assert made(with_proxying(log=log), on=target()).notes == ()
 
 
 def test_an_old_proxy_logs_where_it_can() -> None:

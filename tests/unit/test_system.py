@@ -146,6 +146,12 @@ def test_last_word_of_a_unit_counts_and_an_empty_one_takes_back() -> None:
     )
 
 
+def test_what_a_unit_binds_is_known_by_where_it_binds_it() -> None:
+    text = "# /a\n[Service]\nBindPaths=/x /y:/z:rbind\nBindReadOnlyPaths=-/dev/log:/var/lib/haproxy/dev/log\n"
+    assert facts.parse_unit_files("haproxy", text).bound == {"/z", PROXY.log_socket}
+    assert facts.parse_unit_files("haproxy", f"{text}BindReadOnlyPaths=\n").bound == {"/z"}
+
+
 @pytest.mark.parametrize(
     ("text", "limit"), [("infinity", UNLIMITED), ("1024:infinity", UNLIMITED), ("65536", 65536), ("1M", 1 << 20)]
 )
