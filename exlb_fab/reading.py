@@ -177,7 +177,7 @@ def _holes(variable: Variable, environment: Environment) -> Iterator[tuple[str, 
 def _as_array(name: str, variable: Variable) -> str:
     """Return how to write as an array what the file has as one text."""
     words = [word for text in variable.values for word in re.split(r"[\s,]+", text) if word]
-    if 0 < len(words) <= MOST_NODES and all(map(is_plain, words)):
+    if 0 < len(words) <= MOST_NODES and all(map(is_plain, words)) and not SPECS[name].has_blanks:
         return f"write {name}=({' '.join(words)})"
     return SPECS[name].right
 

@@ -220,6 +220,9 @@ def doubts(draft: ListenersDraft, reading: Reading) -> Iterator[str]:
     if draft.ca and method(draft.method) != "https":
         where = reading.locate("APISERVER_CA")
         yield f"{where}: APISERVER_CA: has no effect with HEALTH_CHECK={draft.method}; write HEALTH_CHECK=readyz"
+    if draft.check.slowstart_ms and draft.balance not in ("roundrobin", "leastconn"):
+        where = reading.locate("BACKEND_SLOWSTART")
+        yield f"{where}: BACKEND_SLOWSTART: has no effect with BALANCE={draft.balance}; write roundrobin or leastconn"
     for name, found in (
         ("TIMEOUT_CLIENT", draft.proxying.timeouts.client_ms),
         ("TIMEOUT_SERVER", draft.proxying.timeouts.server_ms),

@@ -228,6 +228,12 @@ def test_the_statistics_page_is_for_the_node_itself_unless_it_has_a_password_or_
             )
             for name in ("TIMEOUT_CLIENT", "TIMEOUT_SERVER")
         ),
+        (
+            {"BACKEND_SLOWSTART": "30s"},
+            ["BACKEND_SLOWSTART: has no effect with BALANCE=source; write roundrobin or leastconn"],
+        ),
+        ({"BACKEND_SLOWSTART": "30s", "BALANCE": "leastconn"}, []),
+        ({"BACKEND_SLOWSTART": "0"}, []),
         ({"TIMEOUT_CLIENT": "10m", "TIMEOUT_SERVER": "600000", "TIMEOUT_CONNECT": "1s"}, []),
         ({"INGRESS_PROXY_PROTOCOL": "v2"}, ["INGRESS_PROXY_PROTOCOL: has no effect; set INGRESS_NODE_IPS as well"]),
         ({"INGRESS_HTTP_PORT": "81"}, ["INGRESS_HTTP_PORT: has no effect; set INGRESS_HTTP_NODEPORT as well"]),
