@@ -244,7 +244,7 @@ def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Temp
     if interface is None:
         raise RenderError(
             f"{node}: VIP_IF=auto: only the node can tell which interface it is",
-            hint="exlb push-config --dry-run asks the nodes; or write the interface into VIP_IF",
+            hint="exlb push-config --dry-run asks the nodes; exlb render --interface NAME takes your word",
         )
     family = cluster.vip.address.version
     text, digest = templates.render(

@@ -356,6 +356,7 @@ def test_interface_that_only_the_node_can_tell_is_asked_for() -> None:
         made(AUTO)
     assert caught.value.hint is not None
     assert "--dry-run" in caught.value.hint
+    assert "--interface" in caught.value.hint
 
 
 # haproxy.cfg
