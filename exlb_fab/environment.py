@@ -82,6 +82,10 @@ class Location:
     def __str__(self) -> str:
         return str(self.path) if self.line is None else f"{self.path}:{self.line}"
 
+    def is_below(self, other: "Location") -> bool:
+        """Tell whether it is a later line of the same file; lines of different files have no order."""
+        return self.path == other.path and (self.line or 0) > (other.line or 0) > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:

@@ -243,18 +243,22 @@ class Facts:
     replies: Mapping[str, Reply] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
 
-    def interface_of(self, vip: Vip) -> str | None:
-        """Return the interface whose network contains a VIP, None where there is none or more than one."""
+    def interface_of(self, vip: Vip, *others: Vip) -> str | None:
+        """Return the interface whose network contains a VIP, None where there is none or more than one.
+
+        Only an address of the node's own counts: not that VIP, nor the others that move with it.
+        """
+        moving = {each.address for each in (vip, *others)}
         found = {
             each.interface
             for each in self.addresses
-            if each.address.ip != vip.address and vip.address in each.address.network and each.interface != "lo"
+            if each.address.ip not in moving and vip.address in each.address.network and each.interface != "lo"
         }
         return found.pop() if len(found) == 1 else None
 
     def carrier(self, cluster: Cluster, node: Node) -> str | None:
         """Return the interface that carries the VIPs: the one that the file names, or that has their network."""
-        return node.interface or self.interface_of(cluster.vip)
+        return node.interface or self.interface_of(*cluster.vips)
 
     def target(self, cluster: Cluster) -> Target:
         """Return what the files of this node are rendered for."""
@@ -262,7 +266,7 @@ class Facts:
             proxy=self.proxy_version,
             keepalived=self.keepalived_version,
             services=self.proxy_services if self.proxy_version else None,
-            interface=self.interface_of(cluster.vip),
+            interface=self.interface_of(*cluster.vips),
             contained=self.system is not None and self.system.container is not None,
             settings=self.settings,
         )
@@ -483,7 +487,7 @@ def parse_unit_files(name: str, text: str) -> UnitSettings:
     """Parse the limit that every unit gets, and each file of a unit with its path in front.
 
     exlb's own file is left out. The last assignment counts, and of a list all of them since the last empty one.
-    Source: systemd.unit(5).
+    Source: systemd.unit(5), systemd.exec(5) `BindReadOnlyPaths=SOURCE:DESTINATION`.
     """
     values: dict[str, list[str]] = {}
     ours = False
@@ -502,6 +506,12 @@ def parse_unit_files(name: str, text: str) -> UnitSettings:
         wants=frozenset((*values.get("Wants", ()), *values.get("Requires", ()))),
         restart=(values.get("Restart") or ["no"])[-1],
         file_limit=_limit(limits[-1]) if limits else None,
+        bound=frozenset(
+            path.split(":")[1]
+            for name in ("BindPaths", "BindReadOnlyPaths")
+            for path in values.get(name, ())
+            if ":" in path
+        ),
     )
 
 

@@ -493,15 +493,16 @@ def refuse_contradictions(cluster: Cluster, found: Mapping[Node, Facts]) -> None
 
 def _interface_fault(cluster: Cluster, node: Node, facts: Facts) -> str | None:
     interfaces = dict.fromkeys(each.interface for each in facts.addresses if each.interface != "lo")
-    if node.interface is None:
-        return None if facts.interface_of(cluster.vip) else _no_interface(cluster, node, facts)
-    if node.interface not in interfaces:
-        return f"{node}: VIP_IF={node.interface}: no such interface with an address; it has {', '.join(interfaces)}"
+    interface = facts.carrier(cluster, node)
+    if interface is None:
+        return _no_interface(cluster, node, facts)
+    if interface not in interfaces:
+        return f"{node}: VIP_IF={interface}: no such interface with an address; it has {', '.join(interfaces)}"
     for name, vip in (("MASTER_VIP", cluster.vip), *(("EXTRA_VIPS", each) for each in cluster.extra_vips)):
-        found = _networks(facts, vip, cluster, node.interface)
+        found = _networks(facts, vip, cluster, interface)
         if not any(vip.address in network for network in found):
             said = ", ".join(map(str, found)) or f"no IPv{vip.address.version} network"
-            return f"{node}: {name}={vip} is outside of the network of {node.interface} ({said})"
+            return f"{node}: {name}={vip} is outside of the network of {interface} ({said})"
     return None
 
 

@@ -170,19 +170,14 @@ def _holes(variable: Variable, environment: Environment) -> Iterator[tuple[str, 
         if first is None:
             if name not in environment.provided and name not in environment.variables:
                 yield name, f"refers to ${name}, which is not set"
-        elif _is_later(first, variable.location):
+        elif first.is_below(variable.location):
             yield name, f"refers to ${name}, which is not set before line {first.line}"
-
-
-def _is_later(first: Location, use: Location) -> bool:
-    """Tell whether a variable was first set after a use of it; lines of different files have no order."""
-    return first.path == use.path and first.line is not None and use.line is not None and first.line > use.line
 
 
 def _as_array(name: str, variable: Variable) -> str:
     """Return how to write as an array what the file has as one text."""
     words = [word for text in variable.values for word in re.split(r"[\s,]+", text) if word]
-    if 0 < len(words) <= MOST_NODES and all(map(is_plain, words)):
+    if 0 < len(words) <= MOST_NODES and all(map(is_plain, words)) and not SPECS[name].has_blanks:
         return f"write {name}=({' '.join(words)})"
     return SPECS[name].right
 

@@ -137,7 +137,7 @@ class Target:
 
     @property
     def exports(self) -> bool:
-        """Tell whether the proxy can answer Prometheus; where nobody knows, it is taken to."""
+        """Tell whether the proxy is built to answer Prometheus; where nobody knows, it is taken to be."""
         return self.services is None or EXPORTER in self.services
 
 
@@ -244,7 +244,7 @@ def _keepalived_file(cluster: Cluster, node: Node, proxy: Proxy, templates: Temp
     if interface is None:
         raise RenderError(
             f"{node}: VIP_IF=auto: only the node can tell which interface it is",
-            hint="exlb push-config --dry-run asks the nodes; or write the interface into VIP_IF",
+            hint="exlb push-config --dry-run asks the nodes; exlb render --interface NAME takes your word",
         )
     family = cluster.vip.address.version
     text, digest = templates.render(
@@ -313,12 +313,19 @@ def _notes(cluster: Cluster, proxy: Proxy, target: Target, features: frozenset[s
     reason = _why_no_events(target)
     if "process" in cluster.vrrp.track and reason:
         yield f"TRACK=process: {reason}: a script checks the process every {cluster.vrrp.check_interval_seconds} s"
-    if cluster.stats.exporter and not target.exports:
+    if cluster.stats.exporter and "exporter" in features and not target.exports:
         yield f"EXPORTER=yes: this {proxy.name} is built without {EXPORTER}: there is no /metrics"
+    unit = target.settings.units.get(proxy.unit)
+    if cluster.proxying.log == "syslog" and unit and proxy.log_socket not in unit.bound:
+        yield (
+            f"LOG=syslog: the unit of {proxy.name} brings no /dev/log into its chroot: nothing is logged, unless "
+            f"something else, like rsyslog, listens at {proxy.log_socket}; LOG=journal needs neither"
+        )
     settings = (
         ("log-stdout", cluster.proxying.log == "journal", "LOG=journal", "it logs to /dev/log, if its chroot has one"),
         ("hard-stop-after", cluster.proxying.hard_stop_after_ms, "HARD_STOP_AFTER", "old processes end by themselves"),
         ("init-addr", _names_backends(cluster), "DNS names of backends", "it does not start while one is not resolved"),
+        ("exporter", cluster.stats.exporter, "EXPORTER=yes", "there is no /metrics"),
         ("state-file", cluster.proxying.keeps_drains, "SERVER_STATE=yes", "a reload forgets what is drained"),
     )
     for feature, wanted, name, instead in settings:

@@ -37,12 +37,16 @@ _DROPPING = frozenset({"", "no", "false", "off", "0"})
 
 @dataclass(frozen=True, slots=True)
 class UnitSettings:
-    """What a unit says without exlb's drop-in; `file_limit` is its hard limit, None where nobody knows it."""
+    """What a unit says without exlb's drop-in; `file_limit` is its hard limit, None where nobody knows it.
+
+    `bound` are the paths at which it alone has something that is elsewhere on the node.
+    """
 
     after: frozenset[str] = frozenset()
     wants: frozenset[str] = frozenset()
     restart: str = "no"
     file_limit: int | None = None
+    bound: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +141,9 @@ def kernel_settings(cluster: Cluster, settings: Settings) -> Iterator[tuple[str,
     It binds an address that its node does not have yet, and it logs to a socket whose queue should not be short.
     Source: ip(7) `ip_nonlocal_bind`, unix(7) `max_dgram_qlen`.
     """
-    if cluster.proxying.bind != "all":
-        for version in sorted({vip.address.version for vip in cluster.vips}):
-            yield f"net.ipv{version}.ip_nonlocal_bind", 1
+    bound = [vip.address for vip in cluster.vips if cluster.proxying.bind != "all" or vip.address == cluster.stats.bind]
+    for version in sorted({address.version for address in bound}):
+        yield f"net.ipv{version}.ip_nonlocal_bind", 1
     # What is set to just this much may be so by this very file.
     if cluster.proxying.log == "syslog" and (settings.dgram_qlen or 0) <= WANTED_DGRAM_QLEN:
         yield DGRAM_QLEN, WANTED_DGRAM_QLEN

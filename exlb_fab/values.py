@@ -52,7 +52,7 @@ _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LONGEST_MS = 24 * 86_400_000  # haproxy refuses timers of more than 24.8 days: configuration manual, "Time format"
 _SECONDS = re.compile(r"(0|[1-9][0-9]{0,2})(\.[0-9]{1,2})?")
 _PATH_LENGTH = 4096
-_HTTP_PATH = re.compile(r"/[A-Za-z0-9_.~/%=&?-]{0,200}")
+_HTTP_PATH = re.compile(r"/(?!/)[A-Za-z0-9_.~/%=&?-]{0,200}")
 _CERTIFICATE = re.compile(
     r"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----",
 )
@@ -309,6 +309,8 @@ def yes(text: str) -> bool:
 
 def tracks(text: str) -> tuple[Track, ...]:
     """Parse one or more kinds of checks, with commas between them."""
+    if " " in text:
+        raise Wrong(f"{shown(text)} has a blank", "write several with commas alone between them, as in process,port")
     found = tuple(_track(each) for each in text.split(","))
     if len(set(found)) < len(found):
         raise Wrong(f"{shown(text)} has a check twice")
@@ -374,7 +376,7 @@ def extra(text: str) -> Extra:
 def _endpoint(text: str) -> tuple[str, int]:
     """Parse `host:port`, an IPv6 address in brackets."""
     where, colon, number = text.rpartition(":")
-    if not colon or (":" in where and not where.startswith("[")):
+    if not colon or (":" in where and not (where.startswith("[") and where.endswith("]"))):
         raise Wrong(f"{shown(text)} is not BACKEND:PORT")
     return host(where.strip("[]")), port(number)
 

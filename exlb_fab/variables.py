@@ -11,7 +11,7 @@ class Spec:
     """Describe one variable.
 
     `default` is what holds if the file does not set it, as it would be written there; where that is no constant,
-    `otherwise` says it in words. `right` tells how to write it.
+    `otherwise` says it in words. `right` tells how to write it. `has_blanks` are elements of more than one word.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Spec:
     otherwise: str = ""
     unit: str = ""
     is_array: bool = False
+    has_blanks: bool = False
     required: bool = False
     secret: bool = False
 
@@ -276,6 +277,7 @@ VARIABLES: tuple[Spec, ...] = (
         "ssl-hello, http:/PATH or https:/PATH",
         otherwise="none",
         is_array=True,
+        has_blanks=True,
     ),
     Spec(
         "STATS_BIND",

@@ -159,7 +159,7 @@ class Stranding:
             return str(router.priority)
         terms = "".join(f" {'-' if weight < 0 else '+'} {abs(weight)}" for weight in weights)
         total, kept = router.priority + sum(weights), self.group.effective(router, failing)
-        return f"{router.priority}{terms} = {total}{'' if kept == total else f', kept at {kept},'}"
+        return f"{router.priority}{terms} = {total}{'' if kept == total else f' (kept at {kept})'}"
 
 
 def stranded(group: Group) -> Stranding | None:

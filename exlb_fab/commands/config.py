@@ -62,7 +62,7 @@ def _outages(cluster: Cluster) -> Iterator[tuple[str, float]]:
 
     found = by(settings.track[0])
     yield "the proxy of the holder dies", min(by(track).proxy_dead for track in settings.track)
-    if settings.track == ("process",):
+    if "process" in settings.track:
         yield "the same where a script has to check the process (a container)", by("script").proxy_dead
     yield "the holder dies", found.node_dead
     yield "the holder is cut off", found.partition

@@ -107,7 +107,7 @@ def verify(cluster: Cluster, options: VerifyOptions, fleet: Fleet) -> VerifyRepo
     desired = {
         node: rendering.render(cluster, node, templates, found.target(cluster))
         for node, found in survey.facts.items()
-        if node.interface or found.interface_of(cluster.vip)
+        if node.interface or found.interface_of(*cluster.vips)
     }
     view = checks.View(cluster, survey, desired, options.expect_no_apiserver)
     verdicts = [v for v in checks.verdicts(view) if v.node is None or v.node in chosen]

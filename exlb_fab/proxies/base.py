@@ -61,7 +61,8 @@ class Proxy:
 
     `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
     proxy_state, proxy_others, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that
-    carries the state of the servers over a reload. `quote` turns any text into one word of its configuration language.
+    carries the state of the servers over a reload. `log_socket` is where it finds /dev/log from inside of its chroot.
+    `quote` turns any text into one word of its configuration language.
     `ports` are those that a configuration listens on, as far as it says so by number.
     `features` are what the templates may use of a version, `services` what a binary says that it is built with.
     `file_limit` is how many open files so many connections need. `domain` is what SELinux knows of it.
@@ -78,6 +79,7 @@ class Proxy:
     template: str
     admin_socket: str
     memory: str
+    log_socket: str
     program: str
     quote: Callable[[str], str]
     ports: Callable[[str], frozenset[int]]

@@ -26,6 +26,9 @@ FEATURES = (
     Feature("hard-stop-after", "1.8 configuration manual, `hard-stop-after`", since=(1, 8)),
     Feature("expose-fd", "1.8 configuration manual, `stats socket`: `expose-fd listeners`", since=(1, 8)),
     Feature("log-stdout", "1.9 configuration manual, `log`: `stdout`, `format short`", since=(1, 9)),
+    Feature(
+        "exporter", "2.0 release notes: the exporter for Prometheus, a service that is built in or not", since=(2, 0)
+    ),
     Feature("http-check-send", "2.2 configuration manual, `http-check send`", since=(2, 2)),
     Feature("nbproc", "2.5 release notes: an error from then on. Never rendered", until=(2, 5)),
     Feature(
@@ -126,6 +129,7 @@ HAPROXY = Proxy(
     template="haproxy.cfg.j2",
     admin_socket="/run/haproxy-admin.sock",
     memory="/run/haproxy-server-state",
+    log_socket="/var/lib/haproxy/dev/log",
     program="haproxy.sh",
     quote=quote,
     ports=ports,

@@ -66,7 +66,7 @@ def understand(
     make = generate or _generate(environment.path)
     doubts = (
         *listeners.doubts(proxy, reading),
-        *election.doubts(vrrp, machines, reading),
+        *election.doubts(vrrp, machines, proxy.method, reading),
         *_doubts_of_url(url, machines, reading, resolve or _resolve),
     )
     cluster = Cluster(

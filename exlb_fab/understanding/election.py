@@ -9,7 +9,6 @@ from exlb_fab.cluster import Failover, Garp, Vrrp, VrrpVersion
 from exlb_fab.reading import Reading
 from exlb_fab.understanding.nodes import NodesDraft, priorities
 
-_DECISIVE = ("CHECK_WEIGHT", "FAILOVER", "PREEMPT")
 _LONGEST_V3_SECONDS = 40.95  # RFC 5798 5.2.7: 12 bits of centiseconds
 
 
@@ -89,7 +88,6 @@ def _compare_version(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) 
     """Refuse what a version of VRRP does not have. Source: RFC 3768, RFC 5798, keepalived.conf(5) `vrrp_version`."""
     three = version(draft, nodes) == 3
     advert = draft.vrrp.advert_seconds
-    because = _because(draft, nodes)
     if nodes.vip and nodes.vip.address.version == 6 and draft.version == 2:
         reading.fault("VRRP_VERSION", "2 has no IPv6, and MASTER_VIP is an IPv6 address", "write VRRP_VERSION=3")
     if not three and advert % 1:
@@ -97,7 +95,8 @@ def _compare_version(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) 
     if three and advert > _LONGEST_V3_SECONDS:
         reading.fault("ADVERT_INT", f"{advert:g} is more than version 3 has", "write at most 40.95")
     if three and draft.vrrp.auth_pass:
-        right = "leave AUTH_PASS out, or write VRRP_VERSION=2 and TIMING=default"
+        because, otherwise = _why_three(draft, nodes)
+        right = f"leave AUTH_PASS out{otherwise}"
         reading.fault("AUTH_PASS", f"VRRP version 3 has no password, and {because}", right)
 
 
@@ -105,33 +104,43 @@ def _too_often(advert: float) -> tuple[str, str]:
     return f"adverts every {advert:g} s need VRRP version 3, and VRRP_VERSION is 2", "leave VRRP_VERSION out"
 
 
-def _because(draft: ElectionDraft, nodes: NodesDraft) -> str:
-    """Say why the version is 3."""
-    if draft.version:
-        return "VRRP_VERSION is 3"
+def _why_three(draft: ElectionDraft, nodes: NodesDraft) -> tuple[str, str]:
+    """Say why the version is 3, and what would make it 2, "" where nothing would."""
     if nodes.vip and nodes.vip.address.version == 6:
-        return "MASTER_VIP is an IPv6 address, which needs it"
-    return f"adverts every {draft.vrrp.advert_seconds:g} s need it"
+        return "MASTER_VIP is an IPv6 address, which needs it", ""
+    if draft.vrrp.advert_seconds % 1:
+        also = " and VRRP_VERSION=2" if draft.version else ""
+        return f"adverts every {draft.vrrp.advert_seconds:g} s need it", f", or write ADVERT_INT=1{also}"
+    return "VRRP_VERSION is 3", ", or write VRRP_VERSION=2"
 
 
 def _compare_law(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> None:
     """Refuse priorities and weights with which a healthy node does not get the VIP from one that is not."""
-    if any(map(reading.is_faulty, ("NODE_IPS", "NODE_NAMES", "PRIORITIES", *_DECISIVE))):
+    if any(map(reading.is_faulty, ("NODE_IPS", "NODE_NAMES", "PRIORITIES", "CHECK_WEIGHT", "FAILOVER", "PREEMPT"))):
         return
     names = nodes.names or tuple(map(str, nodes.addresses))
     stranding = vrrp.stranded(draft.vrrp.group(dict(zip(names, priorities(nodes), strict=True))))
     if stranding:
-        blamed = next((name for name in _DECISIVE if reading.is_set(name)), "PRIORITIES")
-        reading.fault(blamed, f"cannot fail over: {stranding}", stranding.remedy)
+        blamed = "CHECK_WEIGHT" if reading.is_set("CHECK_WEIGHT") else "PRIORITIES"
+        reading.fault(blamed if draft.vrrp.preempt else "FAILOVER", f"cannot fail over: {stranding}", stranding.remedy)
 
 
-def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterator[str]:
+def doubts(
+    draft: ElectionDraft, nodes: NodesDraft, health_check: values.HealthCheck, reading: Reading
+) -> Iterator[str]:
     """Yield a warning for what has no effect, or a price."""
     found = priorities(nodes)
+    group = draft.vrrp.group(dict(zip(map(str, nodes.addresses), found, strict=True)))
     if len(set(found)) < len(found):
         yield (
             f"{reading.locate('PRIORITIES')}: PRIORITIES: equal ones make two nodes take over at once, which costs "
             "clients about five seconds; write falling ones"
+        )
+    elif len(set(map(group.effective, group.routers))) < len(found):
+        yield (
+            f"{reading.locate('CHECK_WEIGHT')}: CHECK_WEIGHT: several healthy nodes advertise {vrrp.HIGHEST_PRIORITY}, "
+            "which makes two take over at once and costs clients about five seconds; write a smaller weight, or lower "
+            "PRIORITIES"
         )
     if nodes.priorities and nodes.priorities[0] < max(nodes.priorities):
         yield f"{reading.locate('PRIORITIES')}: PRIORITIES: the first of NODE_IPS does not have the highest"
@@ -139,6 +148,12 @@ def doubts(draft: ElectionDraft, nodes: NodesDraft, reading: Reading) -> Iterato
         yield f"{reading.locate('CHECK_WEIGHT')}: CHECK_WEIGHT: has no effect with FAILOVER=fault"
     if draft.vrrp.process_delay_seconds and "process" not in draft.vrrp.track:
         yield f"{reading.locate('PROCESS_DELAY')}: PROCESS_DELAY: has no effect without TRACK=process"
+    if "apiserver" in draft.vrrp.track and health_check in ("tcp", "ssl-hello"):
+        yield (
+            f"{reading.locate('TRACK')}: TRACK: apiserver asks for /readyz, and HEALTH_CHECK={health_check} does not: "
+            "where apiservers answer it with 401 (--anonymous-auth=false), every node counts as failed; write port "
+            "instead of apiserver"
+        )
     if not draft.vrrp.garp.refresh_seconds:
         yield (
             f"{reading.locate('GARP_MASTER_REFRESH')}: GARP_MASTER_REFRESH: with 0 a healed partition can cut clients "

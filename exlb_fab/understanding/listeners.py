@@ -17,6 +17,7 @@ from exlb_fab.cluster import (
     SendProxy,
     Stats,
     Timeouts,
+    bracketed,
 )
 from exlb_fab.reading import Reading
 from exlb_fab.understanding.nodes import NodesDraft
@@ -125,6 +126,7 @@ def compare(draft: ListenersDraft, nodes: NodesDraft, ssh_port: int, reading: Re
             name = "MASTER_VIP" if vip is nodes.vip else "EXTRA_VIPS"
             reading.fault(name, f"{vip} is the address of an apiserver", "write an address that no machine has")
     _compare_ingress(draft, reading)
+    _compare_loops(draft, nodes, reading)
     _compare_names(draft, reading)
     _compare_ports(draft, nodes, ssh_port, reading)
     _compare_stats(draft.stats, nodes, reading)
@@ -149,6 +151,26 @@ def _compare_ingress(draft: ListenersDraft, reading: Reading) -> None:
         reading.fault("INGRESS_NODE_IPS", wrong, "set INGRESS_HTTP_NODEPORT or INGRESS_HTTPS_NODEPORT, or both")
     elif ports and not draft.ingress_hosts and not reading.is_faulty("INGRESS_NODE_IPS"):
         reading.fault(ports[0], "no node is said to have it", "set INGRESS_NODE_IPS, or leave the line out")
+
+
+def _compare_loops(draft: ListenersDraft, nodes: NodesDraft, reading: Reading) -> None:
+    """Refuse a listener that would be its own backend: the proxy has that port on the nodes, or on the VIPs."""
+    vips = {str(vip) for vip in nodes.vips}
+    own = vips | (nodes.hosts if draft.proxying.bind != "vip" else frozenset())
+    servers = [
+        (f"INGRESS_{kind}_NODEPORT", "", each.port, host, each.node_port)
+        for kind, each in draft.ingress.items()
+        for host in draft.ingress_hosts
+    ]
+    servers += [
+        ("EXTRA_LISTENERS", f"{each.name}: ", each.port, host, port)
+        for each in draft.extra
+        for host, port in each.backends
+    ]
+    for name, listener, listens, host, port in servers:
+        if port == listens and host.casefold() in own:
+            wrong = f"{listener}{bracketed(host)}:{port} is the proxy itself"
+            reading.fault(name, wrong, f"write another port{'' if host in vips else ', or BIND=vip'}")
 
 
 def _compare_names(draft: ListenersDraft, reading: Reading) -> None:
@@ -179,8 +201,11 @@ _Use = tuple[str, int, str]
 
 def _blamed(one: _Use, other: _Use, reading: Reading) -> tuple[_Use, _Use]:
     """Return of two uses of a port the one that the file sets, or sets later, and then the other."""
-    places = [reading.locate(use[0]).line or 0 for use in (one, other)]
-    return (one, other) if places[0] > places[1] else (other, one)
+    if reading.is_set(one[0]) and reading.is_set(other[0]):
+        is_first = reading.locate(one[0]).is_below(reading.locate(other[0]))
+    else:
+        is_first = reading.is_set(one[0])
+    return (one, other) if is_first else (other, one)
 
 
 def runs_on(nodes: NodesDraft, hosts: tuple[str, ...]) -> bool:
@@ -195,6 +220,9 @@ def doubts(draft: ListenersDraft, reading: Reading) -> Iterator[str]:
     if draft.ca and method(draft.method) != "https":
         where = reading.locate("APISERVER_CA")
         yield f"{where}: APISERVER_CA: has no effect with HEALTH_CHECK={draft.method}; write HEALTH_CHECK=readyz"
+    if draft.check.slowstart_ms and draft.balance not in ("roundrobin", "leastconn"):
+        where = reading.locate("BACKEND_SLOWSTART")
+        yield f"{where}: BACKEND_SLOWSTART: has no effect with BALANCE={draft.balance}; write roundrobin or leastconn"
     for name, found in (
         ("TIMEOUT_CLIENT", draft.proxying.timeouts.client_ms),
         ("TIMEOUT_SERVER", draft.proxying.timeouts.server_ms),

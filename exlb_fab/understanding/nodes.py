@@ -58,8 +58,7 @@ def compare(draft: NodesDraft, mode: VrrpMode, reading: Reading) -> None:
         reading.refuse_another_length(name, "NODE_IPS")
     _compare_names(draft, reading)
     _compare_vips(draft, reading)
-    if mode == "unicast":
-        _compare_families(draft, reading)
+    _compare_families(draft, mode, reading)
 
 
 def _compare_names(draft: NodesDraft, reading: Reading) -> None:
@@ -82,18 +81,21 @@ def _compare_vips(draft: NodesDraft, reading: Reading) -> None:
         reading.fault("EXTRA_VIPS", f"{draft.vip} is MASTER_VIP already", "write each address only once")
 
 
-def _compare_families(draft: NodesDraft, reading: Reading) -> None:
-    """Refuse unicast between addresses of another family than the VIP's: keepalived does not mix them."""
+def _compare_families(draft: NodesDraft, mode: VrrpMode, reading: Reading) -> None:
+    """Refuse adverts from addresses of another family than the VIP's: keepalived leaves out the VIP then."""
     if draft.vip is None:
         return
     family = draft.vip.address.version
+    unicast = mode == "unicast"
     name = "VRRP_IPS" if draft.sources else "NODE_IPS"
-    other = [str(each) for each in draft.sources or draft.addresses if each.version != family]
+    sources = draft.sources or (draft.addresses if unicast else ())
+    instead = "VRRP_MODE=multicast" if unicast else "leave the line out"
+    other = [str(each) for each in sources if each.version != family]
     if other:
         reading.fault(
             name,
             f"{', '.join(other)}: not of the family of MASTER_VIP (IPv{family}), which adverts are of",
-            f"write VRRP_IPS=(ADDRESS ...), the IPv{family} addresses of the nodes, or VRRP_MODE=multicast",
+            f"write VRRP_IPS=(ADDRESS ...), the IPv{family} addresses of the nodes, or {instead}",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from exlb_fab.commands.config import config
 from tests.unit.environments import NODES_V6, Value, cluster, doubts, fault, faults
 
 
@@ -98,15 +99,19 @@ def test_without_preemption_a_failed_check_is_a_fault_because_a_weight_would_mov
         *(
             (
                 {**values, "AUTH_PASS": password},
-                f"AUTH_PASS: VRRP version 3 has no password, and {because}; "
-                "leave AUTH_PASS out, or write VRRP_VERSION=2 and TIMING=default",
+                f"AUTH_PASS: VRRP version 3 has no password, and {because}; leave AUTH_PASS out{otherwise}",
             )
             for password in ("k8s-lb", "generate")
-            for values, because in (
-                ({"VRRP_VERSION": "3"}, "VRRP_VERSION is 3"),
-                (NODES_V6, "MASTER_VIP is an IPv6 address, which needs it"),
-                ({"TIMING": "fast"}, "adverts every 0.3 s need it"),
-                ({"ADVERT_INT": "0.5"}, "adverts every 0.5 s need it"),
+            for values, because, otherwise in (
+                ({"VRRP_VERSION": "3"}, "VRRP_VERSION is 3", ", or write VRRP_VERSION=2"),
+                (NODES_V6, "MASTER_VIP is an IPv6 address, which needs it", ""),
+                ({**NODES_V6, "VRRP_VERSION": "3"}, "MASTER_VIP is an IPv6 address, which needs it", ""),
+                ({"TIMING": "fast"}, "adverts every 0.3 s need it", ", or write ADVERT_INT=1"),
+                (
+                    {"ADVERT_INT": "0.5", "VRRP_VERSION": "3"},
+                    "adverts every 0.5 s need it",
+                    ", or write ADVERT_INT=1 and VRRP_VERSION=2",
+                ),
             )
         ),
     ],
@@ -126,6 +131,29 @@ def test_what_a_version_of_vrrp_does_not_have_is_a_fault(values: dict[str, Value
 )
 def test_a_weight_with_which_a_healthy_node_does_not_win_is_a_fault(values: dict[str, Value]) -> None:
     assert fault(**values).startswith("CHECK_WEIGHT: ")
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "remedy"),
+    [
+        (
+            {"PREEMPT": "no", "FAILOVER": "weighted", "CHECK_WEIGHT": "-60"},
+            "FAILOVER",
+            "PREEMPT=no wants FAILOVER=fault",
+        ),
+        (
+            {"PREEMPT": "yes", "FAILOVER": "weighted", "PRIORITIES": ["200", "110", "100"]},
+            "PRIORITIES",
+            "the least weight that is right for these priorities is -101",
+        ),
+    ],
+)
+def test_what_cannot_fail_over_is_a_fault_of_the_variable_that_its_remedy_is_about(
+    values: dict[str, Value], name: str, remedy: str
+) -> None:
+    found = fault(**values)
+    assert found.startswith(f"{name}: cannot fail over: ")
+    assert found.endswith(f"; {remedy}")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +204,37 @@ def test_the_law_says_nothing_of_a_variable_that_is_wrong_by_itself(name: str) -
             ["GARP_MASTER_REFRESH: with 0 a healed partition can cut clients off for most of a minute"],
         ),
         ({"GARP_MASTER_REFRESH": "60"}, []),
+        *(
+            (
+                {"TRACK": "script,apiserver", "HEALTH_CHECK": check},
+                [
+                    f"TRACK: apiserver asks for /readyz, and HEALTH_CHECK={check} does not: where apiservers answer it "
+                    "with 401 (--anonymous-auth=false), every node counts as failed; write port instead of apiserver"
+                ],
+            )
+            for check in ("tcp", "ssl-hello")
+        ),
+        ({"TRACK": "apiserver", "HEALTH_CHECK": "livez"}, []),
+        ({"TRACK": "port", "HEALTH_CHECK": "tcp"}, []),
+        (
+            {"CHECK_WEIGHT": "150"},
+            [
+                "CHECK_WEIGHT: several healthy nodes advertise 254, which makes two take over at once and costs "
+                "clients about five seconds; write a smaller weight, or lower PRIORITIES"
+            ],
+        ),
+        ({"CHECK_WEIGHT": "134"}, []),
+        ({"CHECK_WEIGHT": "150", "NODE_IPS": ["10.0.0.1"]}, []),
     ],
 )
 def test_what_has_no_effect_or_a_price_is_a_doubt(values: dict[str, Value], expected: list[str]) -> None:
     assert doubts(**values) == expected
+
+
+@pytest.mark.parametrize("track", ["process", "process,port"])
+def test_what_a_dead_proxy_costs_where_events_of_the_kernel_do_not_reach_is_told_as_well(track: str) -> None:
+    told = {row.event: row.seconds for row in config(cluster(TRACK=track)).outages}
+    script = {row.event: row.seconds for row in config(cluster(TRACK="script")).outages}
+    died = "the proxy of the holder dies"
+    assert told["the same where a script has to check the process (a container)"] == script[died]
+    assert (told[died] or 0) < (script[died] or 0)

@@ -449,6 +449,12 @@ def test_interface_of_a_vip_is_the_only_one_with_a_network_that_contains_it(
     assert found.interface_of(Vip(ip_address("198.51.100.100"), None)) == interface
 
 
+def test_no_vip_tells_the_interface_of_another_one() -> None:
+    vips = [Vip(ip_address(f"198.51.100.{last}"), 24) for last in (100, 101)]
+    held = Facts(addresses=(Address("eth1", ip_interface("198.51.100.101/24")),))
+    assert held.interface_of(*vips) is None
+
+
 def test_interface_of_an_ipv6_vip_is_found_alike() -> None:
     found = Facts(addresses=parse_addresses("2: eth0 inet6 fe80::1/64\n3: eth1 inet6 2001:db8::11/64"))
     assert found.interface_of(Vip(ip_address("2001:db8::100"), 64)) == "eth1"

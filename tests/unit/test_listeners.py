@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from exlb_fab.cluster import HealthCheck
+from exlb_fab.environment import Location, Variable
 from exlb_fab.node import program
-from tests.unit.environments import NODES_V6, Value, cluster, doubts, fault, faults
+from exlb_fab.understanding import InvalidEnvironment, understand
+from tests.unit.environments import FILE, NODES_V6, REQUIRED, Value, cluster, doubts, fault, faults, sets
 
 INGRESS: dict[str, Value] = {
     "INGRESS_NODE_IPS": ["10.0.0.21"],
@@ -80,6 +84,62 @@ INGRESS: dict[str, Value] = {
 )
 def test_listeners_that_do_not_go_together_are_a_fault(values: dict[str, Value], expected: str) -> None:
     assert fault(**values).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("stats", "port", "blamed"),
+    [
+        (Location(FILE, 2), Location(Path("common.sh"), 99), "STATS_PORT"),
+        (Location(Path("common.sh"), 2), Location(FILE, 99), "STATS_PORT"),
+        (Location(Path("common.sh"), 99), Location(Path("common.sh"), 2), "STATS_PORT"),
+        (Location(Path("common.sh"), 2), None, "STATS_PORT"),
+        (None, Location(Path("common.sh"), 2), "APISERVER_DEST_PORT"),
+    ],
+)
+def test_lines_of_different_files_have_no_order(stats: Location | None, port: Location | None, blamed: str) -> None:
+    places = {"STATS_PORT": (stats, "8443"), "APISERVER_DEST_PORT": (port, "10080")}
+    if stats and port:
+        places = {name: (place, "9000") for name, (place, _) in places.items()}
+    environment = sets(REQUIRED)
+    variables = {
+        name: Variable(name, (value,), is_array=False, location=place)
+        for name, (place, value) in places.items()
+        if place
+    }
+    with pytest.raises(InvalidEnvironment) as caught:
+        understand(replace(environment, variables={**environment.variables, **variables}), resolve=lambda name: ())
+    assert [fault.name for fault in caught.value.faults] == [blamed]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"EXTRA_LISTENERS": ["registry 5000 10.0.0.31:5000,10.0.0.2:5000"]},
+            "EXTRA_LISTENERS: registry: 10.0.0.2:5000 is the proxy itself; write another port, or BIND=vip",
+        ),
+        (
+            {"EXTRA_LISTENERS": ["registry 5000 LB2:5000"], "NODE_NAMES": ["lb1", "lb2", "lb3"]},
+            "EXTRA_LISTENERS: registry: LB2:5000 is the proxy itself; write another port, or BIND=vip",
+        ),
+        (
+            {"EXTRA_LISTENERS": ["registry 5000 [2001:db8::20]:5000"], "EXTRA_VIPS": ["2001:db8::20"], "BIND": "vip"},
+            "EXTRA_LISTENERS: registry: [2001:db8::20]:5000 is the proxy itself; write another port",
+        ),
+        (
+            {"INGRESS_NODE_IPS": ["10.0.0.2"], "INGRESS_HTTP_NODEPORT": "80"},
+            "INGRESS_HTTP_NODEPORT: 10.0.0.2:80 is the proxy itself; write another port, or BIND=vip",
+        ),
+    ],
+)
+def test_a_listener_that_would_be_its_own_backend_is_a_fault(values: dict[str, Value], expected: str) -> None:
+    assert fault(**values) == expected
+
+
+def test_a_listener_may_lead_to_another_port_of_the_nodes_or_to_the_same_one_that_it_does_not_bind_there() -> None:
+    assert cluster(EXTRA_LISTENERS=["old 9443 10.0.0.1:8443", "git 2222 10.0.0.1:22"]).listeners[1].port == 9443
+    assert cluster(EXTRA_LISTENERS=["registry 5000 10.0.0.1:5000"], BIND="vip").listeners[1].port == 5000
+    assert cluster(INGRESS_NODE_IPS=["10.0.0.1"], INGRESS_HTTP_NODEPORT="80", BIND="vip").listeners[1].port == 80
 
 
 def test_a_password_that_is_wrong_is_no_reason_to_ask_for_one() -> None:
@@ -168,6 +228,12 @@ def test_the_statistics_page_is_for_the_node_itself_unless_it_has_a_password_or_
             )
             for name in ("TIMEOUT_CLIENT", "TIMEOUT_SERVER")
         ),
+        (
+            {"BACKEND_SLOWSTART": "30s"},
+            ["BACKEND_SLOWSTART: has no effect with BALANCE=source; write roundrobin or leastconn"],
+        ),
+        ({"BACKEND_SLOWSTART": "30s", "BALANCE": "leastconn"}, []),
+        ({"BACKEND_SLOWSTART": "0"}, []),
         ({"TIMEOUT_CLIENT": "10m", "TIMEOUT_SERVER": "600000", "TIMEOUT_CONNECT": "1s"}, []),
         ({"INGRESS_PROXY_PROTOCOL": "v2"}, ["INGRESS_PROXY_PROTOCOL: has no effect; set INGRESS_NODE_IPS as well"]),
         ({"INGRESS_HTTP_PORT": "81"}, ["INGRESS_HTTP_PORT: has no effect; set INGRESS_HTTP_NODEPORT as well"]),

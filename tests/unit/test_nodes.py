@@ -62,6 +62,11 @@ OTHER_FAMILY = "write VRRP_IPS=(ADDRESS ...), the IPv{} addresses of the nodes, 
             + OTHER_FAMILY.format(4),
         ),
         (
+            {"VRRP_MODE": "multicast", "VRRP_IPS": ["2001:db8::1", "2001:db8::2", "2001:db8::3"]},
+            "VRRP_IPS: 2001:db8::1, 2001:db8::2, 2001:db8::3: not of the family of MASTER_VIP (IPv4), which adverts "
+            "are of; write VRRP_IPS=(ADDRESS ...), the IPv4 addresses of the nodes, or leave the line out",
+        ),
+        (
             {**NODES_V6, "KUBE_APISERVER": "https://[2001:db8::10]:6443"},
             "KUBE_APISERVER: its port is 6443, and APISERVER_DEST_PORT is 8443; write https://[2001:db8::10]:8443",
         ),

@@ -532,8 +532,9 @@ def test_interface_is_found_by_the_network_of_the_vip_or_it_is_said_why_not(
 def test_extra_vip_outside_of_the_networks_of_its_interface_is_refused_by_its_own_name(
     vip: str, addresses: list[str], expected: str
 ) -> None:
-    of = replace(THREE, extra_vips=(Vip(ip_address(vip), None),))
-    assert refusal(of, on(*addresses)) == expected
+    extra = (Vip(ip_address(vip), None),)
+    assert refusal(replace(THREE, extra_vips=extra), on(*addresses)) == expected
+    assert refusal(replace(AUTO, extra_vips=extra), on(*addresses)) == expected
 
 
 # What another file names

@@ -13,11 +13,12 @@ import pytest
 
 from exlb_fab import node as programs
 from exlb_fab import vrrp
-from exlb_fab.cluster import ANY_IPV6, Backend, Bind, CheckMethod, Cluster, HealthCheck, Listener, Secret, Vip
+from exlb_fab.cluster import ANY_IPV6, Backend, Bind, CheckMethod, Cluster, HealthCheck, Listener, Log, Secret, Vip
 from exlb_fab.errors import RenderError
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import PROXIES
 from exlb_fab.rendering import File, Rendered, Target, Templates, duration, mask_keepalived, paths, render
+from exlb_fab.system import Settings, UnitSettings
 from tests.fake import PROXYING, STATS, VRRP, cluster
 
 THREE = cluster()
@@ -355,6 +356,7 @@ def test_interface_that_only_the_node_can_tell_is_asked_for() -> None:
         made(AUTO)
     assert caught.value.hint is not None
     assert "--dry-run" in caught.value.hint
+    assert "--interface" in caught.value.hint
 
 
 # haproxy.cfg
@@ -376,6 +378,7 @@ FEATURES = [
     ("hard-stop-after", "1.7.14", "1.8", r"hard-stop-after 1h"),
     ("expose-fd", "1.7.14", "1.8", r"expose-fd listeners"),
     ("log-stdout", "1.8.30", "1.9", r"log stdout"),
+    ("exporter", "1.9.16", "2.0", r"use-service prometheus-exporter"),
     ("http-check-send", "2.1.12", "2.2", r"http-check send"),
 ]
 
@@ -384,6 +387,7 @@ FEATURES = [
 def test_feature_is_rendered_from_its_version_on_and_not_below(name: str, below: str, since: str, words: str) -> None:
     of = replace(
         with_proxying(hard_stop_after_ms=3_600_000),
+        stats=replace(STATS, exporter=True),
         listeners=(replace(THREE.apiserver_listener, backends=(Backend("a", "api.example.org", 6443),)),),
     )
     assert not re.search(words, proxy_text(of, on=target(below)))
@@ -408,6 +412,21 @@ def test_an_old_proxy_asks_the_same_of_an_apiserver_in_the_older_form() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("log", "bound", "said"),
+    [
+        ("syslog", frozenset({"/var/lib/haproxy/dev/log"}), False),
+        ("syslog", frozenset(), True),
+        ("journal", frozenset(), False),
+    ],
+)
+def test_log_that_nothing_brings_out_of_the_chroot_is_told_of(log: Log, bound: frozenset[str], *, said: bool) -> None:
+    units = {"haproxy": UnitSettings(bound=bound)}
+    notes = made(with_proxying(log=log), on=target(settings=Settings(units=units))).notes
+    assert [note.startswith("LOG=syslog: the unit of haproxy brings no /dev/log") for note in notes] == [True] * said
+    assert made(with_proxying(log=log), on=target()).notes == ()
+
+
 def test_an_old_proxy_logs_where_it_can() -> None:
     old = proxy_text(on=target("1.8.30"))
     assert "    log /dev/log local0\n    log /dev/log local1 notice\n" in old
@@ -424,6 +443,11 @@ def test_an_old_proxy_logs_where_it_can() -> None:
             with_proxying(hard_stop_after_ms=1000, log="syslog"),
             "1.7",
             "HARD_STOP_AFTER: haproxy 1.7 cannot: old processes end by themselves",
+        ),
+        (
+            replace(with_proxying(log="syslog"), stats=replace(STATS, exporter=True)),
+            "1.8.30",
+            "EXPORTER=yes: haproxy 1.8.30 cannot: there is no /metrics",
         ),
         (
             with_proxying(keeps_drains=True, log="syslog"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exlb_fab import facts, rendering, system
-from exlb_fab.cluster import Cluster, Vip
+from exlb_fab.cluster import Address, Cluster, Vip
 from exlb_fab.errors import FactsError
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
@@ -146,6 +146,12 @@ def test_last_word_of_a_unit_counts_and_an_empty_one_takes_back() -> None:
     )
 
 
+def test_what_a_unit_binds_is_known_by_where_it_binds_it() -> None:
+    text = "# /a\n[Service]\nBindPaths=/x /y:/z:rbind\nBindReadOnlyPaths=-/dev/log:/var/lib/haproxy/dev/log\n"
+    assert facts.parse_unit_files("haproxy", text).bound == {"/z", PROXY.log_socket}
+    assert facts.parse_unit_files("haproxy", f"{text}BindReadOnlyPaths=\n").bound == {"/z"}
+
+
 @pytest.mark.parametrize(
     ("text", "limit"), [("infinity", UNLIMITED), ("1024:infinity", UNLIMITED), ("65536", 65536), ("1M", 1 << 20)]
 )
@@ -168,6 +174,21 @@ def test_proxy_that_binds_all_addresses_needs_nothing_of_the_kernel() -> None:
 @pytest.mark.parametrize("bind", ["vip", "node"])
 def test_proxy_that_binds_the_vip_may_do_so_before_its_node_holds_it(bind: str) -> None:
     assert texts(with_proxying(bind=bind))[SYSCTL_PATH] == f"{HEADER}net.ipv4.ip_nonlocal_bind = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("bind", "written"),
+    [
+        (IPv4Address("198.51.100.100"), "net.ipv4.ip_nonlocal_bind = 1\n"),
+        (IPv6Address("2001:db8::100"), "net.ipv6.ip_nonlocal_bind = 1\n"),
+        (IPv4Address("198.51.100.11"), ""),
+    ],
+)
+def test_statistics_page_on_a_vip_binds_it_before_its_node_holds_it(bind: Address, written: str) -> None:
+    plain = cluster()
+    vips = (Vip(IPv4Address("198.51.100.100"), 24), Vip(IPv6Address("2001:db8::100"), 64))
+    of = replace(plain, vip=vips[0], extra_vips=vips[1:], stats=replace(plain.stats, bind=bind))
+    assert texts(of)[SYSCTL_PATH] == (written and HEADER + written)
 
 
 def test_vip_of_each_family_has_a_setting_of_its_own() -> None:

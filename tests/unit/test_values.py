@@ -136,6 +136,11 @@ def test_an_ipv6_vip_is_read_in_any_spelling(text: str, vip: str) -> None:
         ("PREEMPT", "false", "false is not yes or no; write yes or no"),
         ("TRACK", "killall", "killall is not a check that keepalived makes; write process, script, apiserver or port"),
         ("TRACK", "port,", "'' is not a check that keepalived makes; write process, script, apiserver or port"),
+        (
+            "TRACK",
+            "port, script",
+            "'port, script' has a blank; write several with commas alone between them, as in process,port",
+        ),
         ("TRACK", "port,port", "port,port has a check twice; write process, script, apiserver or port"),
         (
             "TRACK",
@@ -195,10 +200,11 @@ def test_an_ipv6_vip_is_read_in_any_spelling(text: str, vip: str) -> None:
         ("EXTRA_LISTENERS", ["a 1 X.org:2,x.org:2"], f"a: X.org:2,x.org:2 has a backend twice; {EXTRA}"),
         *(
             ("EXTRA_LISTENERS", [f"a 1 x.org:2 {check}"], f"a: {check} is not a check; {EXTRA}")
-            for check in ("http", "https:", "http:v2", "tcp:", "none:/", "readyz", "ftp:/")
+            for check in ("http", "http://v2", "https:", "http:v2", "tcp:", "none:/", "readyz", "ftp:/")
         ),
         ("EXTRA_LISTENERS", ["a 1 x.org:2", "a 2 x.org:3"], "has a 2 times; write each only once"),
-        ("EXTRA_LISTENERS", "a 1 x.org:2", "is not an array; "),
+        ("EXTRA_LISTENERS", "a 1 x.org:2", f"is not an array; {EXTRA}"),
+        ("EXTRA_LISTENERS", ["a 1 [2001:db8::1]"], f"a: [2001:db8::1] is not BACKEND:PORT; {EXTRA}"),
         ("EXTRA_LISTENERS", [], f"is empty; {EXTRA}, or leave the line out"),
     ],
 )

@@ -259,8 +259,8 @@ def test_priorities_at_the_end_of_the_range_are_cut_and_become_equal() -> None:
     low, high = stranded(group((2, 1), -30)), stranded(group((254, 250), 30))
     assert low is not None
     assert high is not None
-    assert str(low).endswith("2 - 30 = -28, kept at 1, is not below 1")
-    assert str(high).endswith("254 is not below 250 + 30 = 280, kept at 254,")
+    assert str(low).endswith("2 - 30 = -28 (kept at 1) is not below 1")
+    assert str(high).endswith("254 is not below 250 + 30 = 280 (kept at 254)")
     assert low.remedy == high.remedy
     assert low.remedy.startswith("no weight is right for these priorities")
 

@@ -63,9 +63,12 @@ FAKES: Mapping[str, str] = {
         fi
         if grep -q BROKEN "$3"; then echo "[ALERT] parsing [$3:1] : unknown keyword 'BROKEN'" >&2; exit 1; fi
     """,
-    # --version | -t -f FILE
+    # --version | -t -f FILE. 2.1 says what is wrong, and ends with 0 all the same.
     "keepalived": """
-        if [ "$1" = --version ]; then echo 'Keepalived v2.2.7 (01/16,2022)' >&2; exit; fi
+        version='Keepalived v2.2.7 (01/16,2022)'
+        if [ -e "$ROOT/keepalived-2.1" ]; then version='Keepalived v2.1.5 (07/13,2020)'; trap 'exit 0' EXIT; fi
+        if [ "$1" = --version ]; then echo "$version" >&2; exit; fi
+        if grep -q 2001:db8 "$3"; then echo '(VI) the first IPv6 VIP address must be link local' >&2; fi
         if grep -q BROKEN "$3"; then echo "($3: Line 1) Unknown keyword 'BROKEN'" >&2; exit 5; fi
         if grep -q INSECURE "$3"; then echo 'SECURITY VIOLATION - scripts are being executed' >&2; exit 6; fi
         for script in $(sed -n 's/^ *script //p' "$3"); do

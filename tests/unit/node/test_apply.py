@@ -121,6 +121,14 @@ def test_invalid_keepalived_file_is_refused_in_the_words_of_keepalived(machine: 
     assert untouched(machine)
 
 
+def test_keepalived_2_1_is_taken_at_its_words_because_it_ends_with_0_whatever_it_says(machine: Machine) -> None:
+    (machine.root / "keepalived-2.1").touch()
+    ran = machine.stage(keepalived="vrrp_instance BROKEN\n")
+    assert ran.failed == "validate"
+    assert ran.lines[-2] == f"({machine.keepalived}: Line 1) Unknown keyword 'BROKEN'"
+    assert machine.stage(keepalived=keepalived_file("VI", "    2001:db8::100")).done
+
+
 @pytest.mark.parametrize("text", ["", "\n", "# vrrp_instance\n"], ids=["no byte", "blank", "comment"])
 def test_keepalived_file_without_an_instance_is_refused_though_keepalived_itself_accepts_it(
     machine: Machine, text: str
