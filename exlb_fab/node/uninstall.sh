@@ -34,14 +34,12 @@ settle_units() {
 # remove_files: what some generation names and the one from before exlb does not, attachments above all; of what was only
 # staged, those alone. Where that generation is gone already, an earlier run has been here, and what stands is not exlb's.
 remove_files() {
-	for manifest in "$generations"/[0-9]*/manifest "$staging/manifest"; do
-		[ -e "$manifest" ] || continue
+	for kept in "$generations"/[0-9]* "$staging"; do
+		[ -e "$kept/manifest" ] || continue
 		while read -r _ kind _ _ _ path; do
-			if [ "$kind" != attachment ]; then
-				if [ "$manifest" = "$staging/manifest" ] || is_original "$path"; then continue; fi
-			fi
+			if [ "$kind" != attachment ] && { [ "$kept" = "$staging" ] || is_original "$path"; }; then continue; fi
 			rm -f "$path" "$path.exlb-new" "$path.exlb-old" || return
-		done <"$manifest"
+		done <"$kept/manifest"
 	done
 }
 
