@@ -167,7 +167,8 @@ def test_failure_is_told_and_what_may_be_open_is_remembered(node: Node) -> None:
 
 def test_opening_that_was_killed_half_way_is_still_closed_so_that_the_next_push_opens_it(node: Node) -> None:
     fake = node.root / "bin/firewall-cmd"
-    fake.write_text(fake.read_text() + '\ncase $* in *--add-*) kill -9 "$PPID" ;; esac\n')
+    dies = '\nstatus=$?; case $* in *--add-*) kill -9 "$PPID" ;; esac; exit "$status"\n'
+    fake.write_text(fake.read_text() + dies)
     assert node.run(programs.firewall(), "open firewalld public tcp 8443").returncode != 0
     assert (node.text("runtime"), node.text("permanent")) == ("", "public port=8443/tcp\n")
     assert node.opened == ["firewalld public tcp 8443"]
