@@ -301,10 +301,18 @@ def _closing(nodes: Sequence[NodePlan], survey: Survey, proxy: Proxy) -> tuple[s
 
 
 def kept_file(cluster: Cluster, found: KeptFile, text: str) -> File:
-    """Return a file of a generation that a node keeps; `text` is "" for one that was not there."""
+    """Return a file of a generation that a node keeps; `text` is "" for one that was not there.
+
+    Raises PlanError where it is of a kind that this exlb does not know.
+    """
     proxy = PROXIES[cluster.proxy]
     kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
-    kind = kinds.get(found.kind, "keepalived")
+    if found.kind not in kinds:
+        raise PlanError(
+            f"{found.path}: this exlb knows no file of the kind {found.kind!r}",
+            hint="a newer one has written that generation: use that",
+        )
+    kind = kinds[found.kind]
     is_proxy = kind == "proxy"
     mark = re.search(re.escape(proxy.mark("0")).replace("0", "([0-9a-f]+)") + r"\s*$", text, re.MULTILINE)
     return File(
