@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,3 +264,18 @@ def test_rules_that_nft_cannot_list_are_not_taken_for_none(machine: Machine) -> 
     assert probed(machine, "firewall")["firewall"].text == "unread `nft -j list table inet f` says nothing"
     machine.put("nft-json", '{"nftables": []}\n')
     assert probed(machine, "firewall")["firewall"].text == 'nft {"nftables": []}'
+
+
+def test_command_that_no_proxy_reads_any_more_is_no_error_of_its_own(machine: Machine) -> None:
+    os.mkfifo(machine.root / "closed")
+    text = machine.program("session.sh", "units.sh", "haproxy.sh")
+    text += """
+        trap '' PIPE
+        socat() { exec <&-; echo >"$ROOT/closed"; return 1; }
+        printf() { read -r _ <"$ROOT/closed"; command printf "$@"; }
+        proxy_up; proxy_servers; proxy_digest; proxy_state
+    """
+    done = subprocess.run(
+        [*machine.shell, "-c", text], env=machine.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("", "")
