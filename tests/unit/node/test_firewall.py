@@ -54,7 +54,14 @@ FAKES = {
         esac
     """,
     "setsebool": 'echo "setsebool $*" >>"$ROOT/log"',
-    "semanage": 'echo "semanage $*" >>"$ROOT/log"; [ "$2" != -a ] || [ ! -e "$ROOT/labelled" ]',
+    "semanage": """
+        echo "semanage $*" >>"$ROOT/log"
+        case $2 in
+        -a) [ ! -e "$ROOT/labelled" ] ;;
+        -l) cat "$ROOT/customs" ;;
+        -d) if ! grep -q "$7" "$ROOT/customs"; then echo "ValueError: Port tcp/$7 is not defined"; exit 1; fi ;;
+        esac
+    """,
 }
 BEFORE_RULES = "*nat\n:POSTROUTING - [0:0]\nCOMMIT\n*filter\n:ufw-before-input - [0:0]\nCOMMIT\n"
 RICH = 'rich-rule=rule family="{}" {} address="{}" protocol value="112" accept'
@@ -72,7 +79,7 @@ class Node:
         for name, text in FAKES.items():
             (self._bin / name).write_text(f"#!/bin/sh\n{text}")
             (self._bin / name).chmod(0o755)
-        for name in ("log", "runtime", "permanent", "ufw", "iptables"):
+        for name in ("log", "runtime", "permanent", "ufw", "iptables", "customs"):
             (root / name).touch()
         (root / "etc/before.rules").write_text(BEFORE_RULES)
         (root / "run/holder").write_text("token=1\nwho=eva\nfrom=bastion\nwhat=push-config\n")
@@ -289,4 +296,15 @@ def test_selinux_is_as_before_again(node: Node) -> None:
     done = node.run(programs.selinux(), "undo boolean haproxy_connect_any", "undo label 80 http_port_t")
     assert (done.returncode, done.stderr) == (0, "")
     assert node.text("log").splitlines()[1:] == ["setsebool -P haproxy_connect_any 0"]
+    assert node.text("state/selinux") == ""
+
+
+@pytest.mark.parametrize(("customs", "deleted"), [("6444", True), ("80, 6444, 90", True), ("16444, 64440", False)])
+def test_label_is_taken_away_where_it_still_is(node: Node, customs: str, deleted: bool) -> None:
+    node.run(programs.selinux(), "label 6444 http_port_t")
+    heading = "SELinux Port Type              Proto    Port Number\n\n"
+    (node.root / "customs").write_text(f"{heading}http_port_t                    tcp      {customs}\n")
+    done = node.run(programs.selinux(), "undo label 6444 http_port_t")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert ("semanage port -d -t http_port_t -p tcp 6444" in node.text("log")) == deleted
     assert node.text("state/selinux") == ""
