@@ -553,7 +553,16 @@ def parse(text: str) -> Firewall:
     own = {(each.family, each.name): each for listing in lines.get("nft", ()) for each in _nft_tables(listing)}
     own |= {(each.family, each.name): each for each in _saved(lines, "")}
     tables = (*own.values(), *_saved(lines, "-legacy"))
-    return Firewall(tables, tuple(map(_directive, lines.get("opened", ()))), " ".join(lines.get("unread", ())))
+    return Firewall(tables, _directives(lines.get("opened", ())), " ".join(lines.get("unread", ())))
+
+
+def parse_opened(text: str) -> tuple[Directive, ...]:
+    """Parse the list that a node keeps of what exlb has opened, a directive per line. Raises FactsError."""
+    return _directives(filter(None, text.split("\n")))
+
+
+def _directives(lines: Iterable[str]) -> tuple[Directive, ...]:
+    return tuple(map(_directive, lines))
 
 
 def _saved(lines: Mapping[str, Sequence[str]], variant: str) -> list[Table]:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from exlb_fab import keepalived
 from exlb_fab.cluster import Address, Cluster, Node
-from exlb_fab.commands.base import refuse_unreachable
+from exlb_fab.commands.base import answered, refuse_unreachable
 from exlb_fab.commands.uninstall import UninstallOptions, UninstallReport, leave
 from exlb_fab.departure import Before
 from exlb_fab.errors import UnreachableError, UsageError
@@ -81,10 +81,9 @@ def _refuse_needed(cluster: Cluster, node: Node, survey: Survey, options: Decomm
     if not options.skip_unreachable:
         refuse_unreachable(error for silent, error in survey.errors.items() if silent != node)
     others = [each for each in cluster.nodes if each in survey.facts]
-    read = fleet.survey(others, PROXIES[cluster.proxy], lambda _: [f"read {KEEPALIVED_PATH}"])
-    refuse_unreachable(read.errors.values())
+    read = answered(fleet.survey(others, PROXIES[cluster.proxy], lambda _: [f"read {KEEPALIVED_PATH}"]))
     own = {each.address.ip for each in survey.facts[node].addresses}
-    sending = [str(each) for each, found in read.facts.items() if keepalived.peers(_conf(found)) & own]
+    sending = [str(each) for each, found in read.items() if keepalived.peers(_conf(found)) & own]
     if sending:
         raise PlanError(f"{node} is still a peer of {', '.join(sending)}", hint="exlb push-config ends that")
     if survey.holders(cluster.vip.address) == (node,):

@@ -104,3 +104,10 @@ def test_node_whose_firewall_cannot_be_closed_keeps_the_record_of_what_is_open(g
     green.exlb("uninstall", "--yes")
     assert not green.fleet["lb2"].opened
     assert green.fleet.count("uninstall") == {"lb1": 1, "lb2": 1, "lb3": 1}
+
+
+def test_rules_that_are_not_understood_keep_exlb_on_no_node(green: Site) -> None:
+    green.change(FIREWALL="ignore")
+    green.fleet["lb2"].answers["firewall"] = (0, "nft garbage")
+    green.exlb("uninstall", "--yes")
+    assert green.fleet.count("uninstall") == {"lb1": 1, "lb2": 1, "lb3": 1}
