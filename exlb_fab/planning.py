@@ -414,12 +414,7 @@ def _numbered(nodes: Sequence[NodePlan], survey: Survey) -> tuple[NodePlan, ...]
 
 
 def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, listener: Listener) -> NodePlan:
-    changes = [change for file in desired.files if (change := _change(file, facts))]
-    changes += [
-        Change(file, facts.files[file.path], "to be removed")
-        for file in desired.absent
-        if not facts.files[file.path].absent
-    ]
+    changes = differences(desired.files, desired.absent, facts)
     by_kind = {file.kind: file for file in (*desired.files, *desired.absent)}
 
     def unless_idle(change: UnitChange) -> UnitChange:
@@ -431,7 +426,7 @@ def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, listene
 
     return NodePlan(
         node,
-        tuple(changes),
+        changes,
         unless_idle(_proxy_change(by_kind["proxy"], changes, facts, proxy)),
         unless_idle(_unit_change(by_kind["keepalived"], changes, facts)),
         # What was there before exlb may have served nobody, or not on this port.
@@ -448,6 +443,13 @@ def _serving(facts: Facts, listener: Listener) -> bool:
     # What exlb did not write has names of its own.
     asked = [server for server in servers if server.listener == listener.name] or servers
     return any(server.judged and server.up for server in asked)
+
+
+def differences(files: Sequence[File], absent: Sequence[File], facts: Facts) -> tuple[Change, ...]:
+    """Return what differs on a node: files that are not as they should be, and those that should not be there."""
+    changes = [change for file in files if (change := _change(file, facts))]
+    unwanted = [Change(file, facts.files[file.path], "to be removed") for file in absent]
+    return (*changes, *(each for each in unwanted if not each.found.absent))
 
 
 def _change(file: File, facts: Facts) -> Change | None:
