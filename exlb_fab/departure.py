@@ -164,6 +164,13 @@ def _farewell(cluster: Cluster, befores: Mapping[Node, Before], survey: Survey) 
     edited = [node for node in befores if survey.facts[node].generations.edited]
     if edited:
         said.append(f"files were edited by hand on {_names(edited)}: that goes as well")
+    holders = [node for node in survey.holders(cluster.vip.address) if node in befores]
+    staying = [found for node, found in survey.facts.items() if node not in befores]
+    if holders and any(found.units[KEEPALIVED_UNIT].running for found in staying):
+        said.append(
+            f"{_names(holders)} holds {cluster.vip}: it moves to another node, which costs clients about a second, and "
+            "ends their open connections"
+        )
     if survey.errors:
         each = "each keeps" if len(survey.errors) > 1 else "it keeps"
         said.append(f"{_names(survey.errors)} cannot be asked: {each} what it has, and may hold {cluster.vip}")
