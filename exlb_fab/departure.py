@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from exlb_fab import planning
+from exlb_fab import firewall, planning
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import FactsError
 from exlb_fab.facts import Facts, Kept, Survey
@@ -17,6 +17,7 @@ from exlb_fab.proxies import PROXIES, Proxy
 STATE = "/var/lib/exlb"
 MARK = f"{STATE}/leaving"
 RECORD = f"{STATE}/installed"
+OPENED = f"{STATE}/firewall"
 FOUND_UNITS = f"{STATE}/generations/{ADOPTED:04d}/units"
 ENABLED = ("enabled", "enabled-runtime", "static", "generated", "alias")  # systemctl(1), is-enabled
 
@@ -55,7 +56,9 @@ class Before:
 
 def questions() -> list[str]:
     """Return what has to be known of a node to bring it back."""
-    return ["history", "firewall", f"file {STATE}", f"file {MARK}", f"read {RECORD}", f"read {FOUND_UNITS}"]
+    files = [f"file {path}" for path in (STATE, MARK)]
+    # Of the firewall alone what exlb has opened: rules that it does not understand must not keep it on the node.
+    return ["history", *files, *(f"read {path}" for path in (RECORD, OPENED, FOUND_UNITS))]
 
 
 def before(node: Node, found: Facts) -> Before:
@@ -74,7 +77,7 @@ def before(node: Node, found: Facts) -> Before:
     # What install has recorded is older than what the first push found.
     units = {**parse_units(found.texts.get(FOUND_UNITS, "")), **recorded}
     brought = packages if RECORD in found.texts else None
-    opened = found.firewall.opened if found.firewall else ()
+    opened = firewall.parse_opened(found.texts.get(OPENED, ""))
     return Before(touched=True, leaving=leaving, found=original, units=units, packages=brought, opened=opened)
 
 
@@ -161,6 +164,13 @@ def _farewell(cluster: Cluster, befores: Mapping[Node, Before], survey: Survey) 
     edited = [node for node in befores if survey.facts[node].generations.edited]
     if edited:
         said.append(f"files were edited by hand on {_names(edited)}: that goes as well")
+    holders = [node for node in survey.holders(cluster.vip.address) if node in befores]
+    staying = [found for node, found in survey.facts.items() if node not in befores]
+    if holders and any(found.units[KEEPALIVED_UNIT].running for found in staying):
+        said.append(
+            f"{_names(holders)} holds {cluster.vip}: it moves to another node, which costs clients about a second, and "
+            "ends their open connections"
+        )
     if survey.errors:
         each = "each keeps" if len(survey.errors) > 1 else "it keeps"
         said.append(f"{_names(survey.errors)} cannot be asked: {each} what it has, and may hold {cluster.vip}")

@@ -542,18 +542,35 @@ def _is(value: Any, right: Any) -> bool | None:
 def parse(text: str) -> Firewall:
     """Parse what `node/probe.sh` says of the firewall: a word that names the source, and a line of it, on every line.
 
-    Raises FactsError where a ruleset is not what it is said to be.
+    A ruleset that is not what it is said to be leaves the firewall unread: the rules are somebody else's, and no reason
+    to do nothing else on the node. Raises FactsError where what exlb has opened is not understood.
     """
     lines: dict[str, list[str]] = {}
     for line in text.split("\n"):
         if line.strip():
             source, _, rest = line.partition(" ")
             lines.setdefault(source, []).append(rest)
+    opened = _directives(lines.get("opened", ()))
+    try:
+        return Firewall(_tables(lines), opened, " ".join(lines.get("unread", ())))
+    except FactsError as error:
+        return Firewall((), opened, error.message)
+
+
+def _tables(lines: Mapping[str, Sequence[str]]) -> tuple[Table, ...]:
     # nft does not know all of what iptables has written into its tables, iptables-save does.
     own = {(each.family, each.name): each for listing in lines.get("nft", ()) for each in _nft_tables(listing)}
     own |= {(each.family, each.name): each for each in _saved(lines, "")}
-    tables = (*own.values(), *_saved(lines, "-legacy"))
-    return Firewall(tables, tuple(map(_directive, lines.get("opened", ()))), " ".join(lines.get("unread", ())))
+    return (*own.values(), *_saved(lines, "-legacy"))
+
+
+def parse_opened(text: str) -> tuple[Directive, ...]:
+    """Parse the list that a node keeps of what exlb has opened, a directive per line. Raises FactsError."""
+    return _directives(filter(None, text.split("\n")))
+
+
+def _directives(lines: Iterable[str]) -> tuple[Directive, ...]:
+    return tuple(map(_directive, lines))
 
 
 def _saved(lines: Mapping[str, Sequence[str]], variant: str) -> list[Table]:

@@ -301,10 +301,18 @@ def _closing(nodes: Sequence[NodePlan], survey: Survey, proxy: Proxy) -> tuple[s
 
 
 def kept_file(cluster: Cluster, found: KeptFile, text: str) -> File:
-    """Return a file of a generation that a node keeps; `text` is "" for one that was not there."""
+    """Return a file of a generation that a node keeps; `text` is "" for one that was not there.
+
+    Raises PlanError where it is of a kind that this exlb does not know.
+    """
     proxy = PROXIES[cluster.proxy]
     kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
-    kind = kinds.get(found.kind, "keepalived")
+    if found.kind not in kinds:
+        raise PlanError(
+            f"{found.path}: this exlb knows no file of the kind {found.kind!r}",
+            hint="a newer one has written that generation: use that",
+        )
+    kind = kinds[found.kind]
     is_proxy = kind == "proxy"
     mark = re.search(re.escape(proxy.mark("0")).replace("0", "([0-9a-f]+)") + r"\s*$", text, re.MULTILINE)
     return File(
@@ -406,12 +414,7 @@ def _numbered(nodes: Sequence[NodePlan], survey: Survey) -> tuple[NodePlan, ...]
 
 
 def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, listener: Listener) -> NodePlan:
-    changes = [change for file in desired.files if (change := _change(file, facts))]
-    changes += [
-        Change(file, facts.files[file.path], "to be removed")
-        for file in desired.absent
-        if not facts.files[file.path].absent
-    ]
+    changes = differences(desired.files, desired.absent, facts)
     by_kind = {file.kind: file for file in (*desired.files, *desired.absent)}
 
     def unless_idle(change: UnitChange) -> UnitChange:
@@ -423,7 +426,7 @@ def _node_plan(node: Node, desired: Desired, facts: Facts, proxy: Proxy, listene
 
     return NodePlan(
         node,
-        tuple(changes),
+        changes,
         unless_idle(_proxy_change(by_kind["proxy"], changes, facts, proxy)),
         unless_idle(_unit_change(by_kind["keepalived"], changes, facts)),
         # What was there before exlb may have served nobody, or not on this port.
@@ -440,6 +443,13 @@ def _serving(facts: Facts, listener: Listener) -> bool:
     # What exlb did not write has names of its own.
     asked = [server for server in servers if server.listener == listener.name] or servers
     return any(server.judged and server.up for server in asked)
+
+
+def differences(files: Sequence[File], absent: Sequence[File], facts: Facts) -> tuple[Change, ...]:
+    """Return what differs on a node: files that are not as they should be, and those that should not be there."""
+    changes = [change for file in files if (change := _change(file, facts))]
+    unwanted = [Change(file, facts.files[file.path], "to be removed") for file in absent]
+    return (*changes, *(each for each in unwanted if not each.found.absent))
 
 
 def _change(file: File, facts: Facts) -> Change | None:

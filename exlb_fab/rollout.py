@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
@@ -79,8 +79,9 @@ def carry_out(cluster: Cluster, plan: Plan, fleet: Fleet, lock: Lock, task: Task
                 roll.retreat(wave)
                 break
         else:
-            roll.shut(changing)
-            roll.remove()
+            # The record of what is open goes with exlb: a node that could not be closed keeps it, and so do the others.
+            if roll.shut(changing):
+                roll.remove()
     roll.resume()
     roll.discard(each for each in changing if not roll.changed(each.node))
     return tuple(roll.result(each) for each in plan.nodes)
@@ -178,6 +179,7 @@ class _RollOut:
         self._waiting: list[Node] = []  # their keepalived stands still until the holder has changed
         self._active: set[Node] = set()  # the new files are active there
         self._unknown: set[Node] = set()  # they may be: we have lost it while its own program went on
+        self._removed: set[Node] = set()  # nothing of exlb is left there
 
     def stage(self, plans: Sequence[NodePlan]) -> bool:
         """Bring the new files to the nodes and validate them there, all nodes at once."""
@@ -192,10 +194,10 @@ class _RollOut:
         alone = not self._plan.waves and any(each.moves_keepalived for each in opening)
         return self.gate(opening) if alone else True
 
-    def shut(self, plans: Sequence[NodePlan]) -> None:
+    def shut(self, plans: Sequence[NodePlan]) -> bool:
         """Close what nobody needs any more, at the very end."""
-        done = [each for each in plans if each.closes or each.forbids]
-        self._all(done, self._shut_one, "closed what nobody needs")
+        closing = [each for each in plans if each.closes or each.forbids]
+        return self._all(closing, self._shut_one, "closed what nobody needs")
 
     def apply(self, wave: Sequence[NodePlan]) -> bool:
         """Make the staged files the active ones on the nodes of one wave."""
@@ -292,7 +294,11 @@ class _RollOut:
         """Return how a node ended; one that the roll-out did not come to was not started."""
         if plan.empty:
             return NodeResult(plan.node, "unchanged", "no changes", 0.0)
-        return self.results.get(plan.node) or NodeResult(plan.node, "not started", plan.summary(), 0.0)
+        found = self.results.get(plan.node) or NodeResult(plan.node, "not started", plan.summary(), 0.0)
+        if plan.removal and found.result == "changed" and plan.node not in self._removed:
+            done = replace(plan, removal=None).summary()
+            return replace(found, result="not started", detail=f"{done}; not yet: {plan.removal}")
+        return found
 
     def changed(self, node: Node) -> bool:
         return node in self.results and self.results[node].result == "changed"
@@ -413,6 +419,7 @@ class _RollOut:
             words = masked(last_lines(done.stdout), self._proxy)
             raise RemoteError(f"{node}: exlb is not removed:\n{words}", hint="the same command again ends it")
         self._warn(node, done)
+        self._removed.add(node)
         before = self.results[node].seconds if node in self.results else 0.0
         return NodeResult(node, "changed", plan.summary(), before + time.monotonic() - began)
 

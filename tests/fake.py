@@ -535,6 +535,8 @@ class FakeRemote:
                 return 0, "".join(f"{name}={value}\n" for name, value in (fake.lock or {}).items()) or "free"
             case ["read", departure.RECORD]:
                 return (1, "cat: No such file") if fake.record is None else (0, fake.record)
+            case ["read", departure.OPENED]:
+                return 0, "\n".join(fake.opened)
             case ["read", departure.FOUND_UNITS]:
                 return (0, fake.generations[0].units) if 0 in fake.generations else (1, "cat: No such file")
             case ["read", path] if path.startswith(KEPT_FILES):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
-from exlb_fab.planning import binds
+from exlb_fab.planning import binds, differences
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.rendering import mask_keepalived
 
@@ -105,21 +105,25 @@ def listening(view: View, node: Node) -> Verdict:
     return passed(" ".join(map(str, owners)))
 
 
+_DIFFERENCES = {
+    "missing": "is missing",
+    "content": "differs",
+    "mode or owner": "has another mode or owner",
+    "to be removed": "is not wanted",
+}
+
+
 @CHECKS.per_node("node.files", "The active files are the rendered ones")
 def same_files(view: View, node: Node) -> Verdict:
     facts = view.facts(node)
     if node not in view.desired:
         return failed(f"VIP_IF=auto: not one interface has a network with {view.cluster.vip}", hint="set VIP_IF")
-    differ = []
-    for file in view.desired[node].files:
-        found = facts.files[file.path]
-        if found.absent:
-            differ.append(f"{file.path} is missing")
-        elif found.sha256 != file.sha256:
-            differ.append(f"{file.path} differs")
-    differ += [f"{file.path} is not wanted" for file in view.desired[node].absent if not facts.files[file.path].absent]
-    if differ:
-        return failed(", ".join(differ), hint="exlb push-config --dry-run shows the difference")
+    changes = differences(view.desired[node].files, view.desired[node].absent, facts)
+    if changes:
+        differ = ", ".join(f"{each.file.path} {_DIFFERENCES[each.reason]}" for each in changes)
+        return failed(differ, hint="exlb push-config --dry-run shows the difference")
+    if facts.generations.unfinished and not facts.generations.changing:
+        return failed("same, but the change that brought them was interrupted", hint="exlb recover")
     return passed("same")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -18,6 +18,7 @@ from exlb_fab.errors import (
     UnreachableError,
     UsageError,
 )
+from exlb_fab.facts import Facts, Survey
 from exlb_fab.rollout import NodeResult
 
 Result = Literal["unchanged", "pending", "changed", "restored", "failed", "unreachable", "not started"]
@@ -93,6 +94,12 @@ def select(cluster: Cluster, patterns: Sequence[str]) -> tuple[Node, ...]:
 
 def _matches(node: Node, pattern: str) -> bool:
     return fnmatchcase(node.name, pattern) or fnmatchcase(str(node.address), pattern)
+
+
+def answered(survey: Survey) -> Mapping[Node, Facts]:
+    """Return what nodes have said. Raises the error of one that could not be asked."""
+    refuse_unreachable(survey.errors.values())
+    return survey.facts
 
 
 def refuse_unreachable(errors: Iterable[ExlbError]) -> None:

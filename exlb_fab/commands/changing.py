@@ -63,10 +63,17 @@ def change(
         if dry_run or plan.empty:
             _tell(plan, fleet)
             return Changed(plan, _rows(chosen, _pending(plan), missing))
-    with Lock(reachable, fleet, task.what, options.lock_wait_seconds) as lock:
+    silent = missing
+
+    def looked_again() -> tuple[Survey, Mapping[Node, ExlbError]]:
+        # A node that answers only now is not locked: it stays out.
         survey, missing = look(cluster, chosen, options, fleet)
+        return survey, {**missing, **silent}
+
+    with Lock(reachable, fleet, task.what, options.lock_wait_seconds) as lock:
+        survey, missing = looked_again()
         if rollout.settle(cluster, reachable, survey, fleet, lock):
-            survey, missing = look(cluster, chosen, options, fleet)
+            survey, missing = looked_again()
         plan = plan_for([node for node in reachable if node not in missing], survey)
         _tell(plan, fleet)
         show(plan)
@@ -76,7 +83,7 @@ def change(
         if leaving:
             with Lock(leaving, fleet, task.what, options.lock_wait_seconds) as theirs:
                 rollout.retire(cluster, leaving, fleet, theirs, plan.advert_seconds)
-            survey, missing = look(cluster, chosen, options, fleet)
+            survey, missing = looked_again()
             plan = plan_for([node for node in reachable if node not in missing], survey)
         results = rollout.carry_out(cluster, plan, fleet, lock, task)
     return Changed(plan, _rows(chosen, results, missing))

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from exlb_fab import keepalived
 from exlb_fab.cluster import Address, Cluster, Node
-from exlb_fab.commands.base import refuse_unreachable
+from exlb_fab.commands.base import answered, refuse_unreachable
 from exlb_fab.commands.uninstall import UninstallOptions, UninstallReport, leave
 from exlb_fab.departure import Before
 from exlb_fab.errors import UnreachableError, UsageError
@@ -77,19 +77,25 @@ def _address(named: str) -> Address | None:
 
 
 def _refuse_needed(cluster: Cluster, node: Node, survey: Survey, options: DecommissionOptions, fleet: Fleet) -> None:
-    """Refuse a node to which others still send, or without which nobody would hold the VIP."""
+    """Refuse a node to which others still send, or without which nobody would hold the VIP.
+
+    One that holds it beside others that could goes like any: by multicast no push can tell it to stop.
+    """
     if not options.skip_unreachable:
         refuse_unreachable(error for silent, error in survey.errors.items() if silent != node)
     others = [each for each in cluster.nodes if each in survey.facts]
-    read = fleet.survey(others, PROXIES[cluster.proxy], lambda _: [f"read {KEEPALIVED_PATH}"])
-    refuse_unreachable(read.errors.values())
+    read = answered(fleet.survey(others, PROXIES[cluster.proxy], lambda _: [f"read {KEEPALIVED_PATH}"]))
     own = {each.address.ip for each in survey.facts[node].addresses}
-    sending = [str(each) for each, found in read.facts.items() if keepalived.peers(_conf(found)) & own]
+    sending = [str(each) for each, found in read.items() if keepalived.peers(_conf(found)) & own]
+    present = [each.label for each in cluster.nodes if each.address in own]
+    if present:
+        raise UsageError(f"{node} is {', '.join(present)}, which is still in NODE_IPS")
     if sending:
         raise PlanError(f"{node} is still a peer of {', '.join(sending)}", hint="exlb push-config ends that")
-    if survey.holders(cluster.vip.address) == (node,):
+    waiting = any(survey.facts[each].units[KEEPALIVED_UNIT].running for each in others)
+    if survey.holders(cluster.vip.address) == (node,) and not waiting:
         raise PlanError(
-            f"{node} holds {cluster.vip}, and no other node does: clients would be cut off",
+            f"{node} holds {cluster.vip}, and keepalived runs on no other node: clients would be cut off",
             hint="exlb push-config and exlb verify come first",
         )
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from exlb_fab import transitions
 from exlb_fab.cluster import Cluster, Node
-from exlb_fab.commands.base import refuse_unreachable
+from exlb_fab.commands.base import answered
 from exlb_fab.events import Event
 from exlb_fab.facts import Survey
 from exlb_fab.fleet import Fleet
@@ -74,9 +74,8 @@ def _active_texts(plan: Plan, survey: Survey, fleet: Fleet) -> dict[Node, Mappin
     asked = {node: questions for node, questions in reads.items() if questions}
     if not asked:
         return {}
-    found = fleet.survey(asked, plan.proxy, lambda node: asked[node])
-    refuse_unreachable(found.errors.values())
-    return {node: each.texts for node, each in found.facts.items()}
+    found = answered(fleet.survey(asked, plan.proxy, lambda node: asked[node]))
+    return {node: each.texts for node, each in found.items()}
 
 
 def _diff(change: Change, old: str) -> str:

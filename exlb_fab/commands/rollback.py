@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from exlb_fab import planning
 from exlb_fab.cluster import Cluster, Node
-from exlb_fab.commands.base import NodeRow, Report, exit_code_of, refuse_unreachable
+from exlb_fab.commands.base import NodeRow, Report, answered, exit_code_of
 from exlb_fab.commands.changing import ChangeOptions, change
 from exlb_fab.commands.differences import Differences, FileDiff
 from exlb_fab.errors import UsageError
@@ -48,7 +48,7 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
     target: list[int] = []
 
     def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
-        told = _asked(fleet.survey(nodes, proxy, lambda _: ["history"]))
+        told = answered(fleet.survey(nodes, proxy, lambda _: ["history"]))
         histories = {node: found.history.kept if found.history else () for node, found in told.items()}
         to = _before(histories, survey) if options.to is None else _existing(histories, options.to)
         target[:] = [max(to.values(), default=0)]
@@ -78,7 +78,7 @@ def fetched(
     asked = {
         node: [question for file in kept.files for question in _questions(kept, file)] for node, kept in chosen.items()
     }
-    texts = _asked(fleet.survey(chosen, PROXIES[cluster.proxy], lambda node: asked[node]))
+    texts = answered(fleet.survey(chosen, PROXIES[cluster.proxy], lambda node: asked[node]))
     # Of another configuration are other paths than the survey knows of.
     known = {
         node: replace(found, files={**found.files, **texts[node].files})
@@ -87,11 +87,6 @@ def fetched(
     }
     desired = {node: _desired(cluster, kept, texts[node].texts) for node, kept in chosen.items()}
     return desired, replace(survey, facts={**survey.facts, **known})
-
-
-def _asked(survey: Survey) -> Mapping[Node, Facts]:
-    refuse_unreachable(survey.errors.values())
-    return survey.facts
 
 
 def _before(histories: Mapping[Node, Sequence[Kept]], survey: Survey) -> dict[Node, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from exlb_fab import departure
 from exlb_fab.cluster import Cluster, Node
-from exlb_fab.commands.base import NodeRow, Report, exit_code_of, refuse_unreachable
+from exlb_fab.commands.base import NodeRow, Report, answered, exit_code_of
 from exlb_fab.commands.changing import ChangeOptions, change
 from exlb_fab.commands.differences import Differences, FileDiff
 from exlb_fab.commands.rollback import fetched
@@ -61,9 +61,8 @@ def leave(cluster: Cluster, options: UninstallOptions, fleet: Fleet, what: str, 
     differences = Differences(cluster, fleet)
 
     def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
-        told = fleet.survey(nodes, proxy, lambda _: departure.questions())
-        refuse_unreachable(told.errors.values())
-        befores = allow(survey, {node: departure.before(node, found) for node, found in told.facts.items()})
+        told = answered(fleet.survey(nodes, proxy, lambda _: departure.questions()))
+        befores = allow(survey, {node: departure.before(node, found) for node, found in told.items()})
         originals = {node: was.found for node, was in befores.items() if was.found and not was.leaving}
         desired, survey = fetched(cluster, fleet, originals, survey)
         desired = {node: replace(each, idle=befores[node].idle) for node, each in desired.items()}

@@ -19,8 +19,13 @@ keep() {
 }
 
 forget() {
-	grep -v -x -F -e "$1" "$opened" >"$opened.new"
-	replace_list
+	without "$1" "$opened" >"$opened.new" && replace_list
+}
+
+# without LINE FILE: its other lines, of which there may be none.
+without() {
+	grep -v -x -F -e "$1" "$2"
+	[ $? -le 1 ] # a disk that is full is no empty file
 }
 
 replace_list() {
@@ -52,11 +57,12 @@ firewalld_rule() {
 	echo "--$1-rich-rule=rule family=\"$family\" $side address=\"$4\" protocol value=\"$protocol\" accept"
 }
 
+# firewalld_open: for good first. Killed in between it is still closed, and the next push opens it.
 firewalld_open() {
 	zone=$1
 	shift
-	firewall-cmd --zone="$zone" "$(firewalld_rule add "$@")" &&
-		firewall-cmd --permanent --zone="$zone" "$(firewalld_rule add "$@")"
+	firewall-cmd --permanent --zone="$zone" "$(firewalld_rule add "$@")" &&
+		firewall-cmd --zone="$zone" "$(firewalld_rule add "$@")"
 }
 
 # firewalld_close: where it does not run, it would open it again with its next start; where it is gone, nothing is open.
@@ -100,32 +106,49 @@ ufw_open() {
 	esac
 }
 
-ufw_before_line() {
-	if [ "$2" = to ]; then side=-d; else side=-s; fi
-	echo "-A $1-before-input -p $protocol $side $3 -m comment --comment exlb -j ACCEPT"
+# accept SIDE ADDRESS: the end of a rule of iptables that lets VRRP in.
+accept() {
+	if [ "$1" = to ]; then side=-d; else side=-s; fi
+	echo "-p $protocol $side $2 -m comment --comment exlb -j ACCEPT"
 }
 
-# ufw_names ADDRESS: the file, the program and the prefix of the chains of a family.
+# is_there, delete_rule PROGRAM RULE: at run time; what somebody has flushed need not be deleted.
+is_there() {
+	# shellcheck disable=SC2086 # words
+	"$1" -w -C $2 2>/dev/null
+}
+
+delete_rule() {
+	# shellcheck disable=SC2086 # words
+	if is_there "$1" "$2"; then "$1" -w -D $2; fi
+}
+
+# ufw_names SIDE ADDRESS: the file and the program of a family, and the rule in its chain.
 ufw_names() {
 	file=/etc/ufw/before.rules
 	tables=iptables
-	prefix=ufw
-	if is_ipv6 "$1"; then
+	rule="ufw-before-input $(accept "$@")"
+	if is_ipv6 "$2"; then
 		file=/etc/ufw/before6.rules
 		tables=ip6tables
-		prefix=ufw6
+		rule="ufw6-before-input $(accept "$@")"
 	fi
 }
 
 # ufw_before vrrp SIDE ADDRESS: in front of the first COMMIT of the file, which ends its table `filter`; and at once.
 ufw_before() {
-	ufw_names "$3"
-	line=$(ufw_before_line "$prefix" "$2" "$3")
-	cp -p "$file" "$file.exlb-new" && awk -v line="$line" '
-		$0 == "*filter" { inside = 1 } inside && $0 == "COMMIT" { print line; inside = 0 } { print }' \
-		"$file" >"$file.exlb-new" && sync "$file.exlb-new" && mv -f "$file.exlb-new" "$file" || return
+	ufw_names "$2" "$3"
+	if ! grep -q -s -x -F -e "-A $rule" "$file"; then
+		cp -p "$file" "$file.exlb-new" && awk -v line="-A $rule" '
+			$0 == "*filter" { inside = 1 } inside && $0 == "COMMIT" { print line; inside = 0 } { print }' \
+			"$file" >"$file.exlb-new" && replace_rules || return
+	fi
 	# shellcheck disable=SC2086 # words
-	"$tables" -w -I ${line#-A }
+	is_there "$tables" "$rule" || "$tables" -w -I $rule
+}
+
+replace_rules() {
+	sync "$file.exlb-new" && mv -f "$file.exlb-new" "$file"
 }
 
 ufw_close() {
@@ -135,13 +158,11 @@ ufw_close() {
 		ufw delete $(ufw_rule "$@") || return
 	fi
 	if [ "$1" = tcp ]; then return 0; fi
-	ufw_names "$3"
-	line=$(ufw_before_line "$prefix" "$2" "$3")
-	if ! grep -q -s -x -F -e "$line" "$file"; then return 0; fi
-	cp -p "$file" "$file.exlb-new" && grep -v -x -F -e "$line" "$file" >"$file.exlb-new"
-	sync "$file.exlb-new" && mv -f "$file.exlb-new" "$file" || return
-	# shellcheck disable=SC2086 # words
-	"$tables" -w -D ${line#-A }
+	ufw_names "$2" "$3"
+	if grep -q -s -x -F -e "-A $rule" "$file"; then
+		cp -p "$file" "$file.exlb-new" && without "-A $rule" "$file" >"$file.exlb-new" && replace_rules || return
+	fi
+	delete_rule "$tables" "$rule"
 }
 
 # iptables, at the head of INPUT
@@ -150,8 +171,7 @@ iptables_rule() {
 	if [ "$1" = tcp ]; then
 		echo "INPUT -p tcp --dport $2 -m comment --comment exlb -j ACCEPT"
 	else
-		if [ "$2" = to ]; then side=-d; else side=-s; fi
-		echo "INPUT -p $protocol $side $3 -m comment --comment exlb -j ACCEPT"
+		echo "INPUT $(accept "$2" "$3")"
 	fi
 }
 
@@ -165,8 +185,7 @@ iptables_open() {
 iptables_close() {
 	program=$1tables
 	shift
-	# shellcheck disable=SC2046 # words
-	if "$program" -w -C $(iptables_rule "$@") 2>/dev/null; then "$program" -w -D $(iptables_rule "$@"); fi
+	delete_rule "$program" "$(iptables_rule "$@")"
 }
 
 # nftables, at the head of the chain; the comment tells ours

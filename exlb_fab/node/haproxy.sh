@@ -41,16 +41,20 @@ proxy_validate() {
 	haproxy -c "$@"
 }
 
+# proxy_ask COMMAND: what its admin socket says. Where there is none, socat tells; that nobody reads the command, nobody
+# needs to know.
+proxy_ask() {
+	printf '%s\n' "$1" 2>/dev/null | socat -T 3 - "UNIX-CONNECT:$proxy_socket"
+}
+
 # proxy_state: which configuration runs and how its servers are.
 proxy_state() {
-	printf 'show info\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" || return
-	printf 'show stat\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket"
+	proxy_ask 'show info' && proxy_ask 'show stat'
 }
 
 # proxy_digest: the digest of the configuration that runs, nothing if none of ours does.
 proxy_digest() {
-	printf 'show info\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null |
-		sed -n 's/^description: exlb-\([0-9a-f]*\)$/\1/p'
+	proxy_ask 'show info' 2>/dev/null | sed -n 's/^description: exlb-\([0-9a-f]*\)$/\1/p'
 }
 
 # "ADDRESS:PORT" of a row of `show servers state`, an IPv6 address in brackets, as a configuration has it.
@@ -59,20 +63,19 @@ proxy_endpoint='function endpoint() { return ($5 ~ /:/ ? "[" $5 "]" : $5) ":" $1
 
 # proxy_servers: "BACKEND/SERVER ADDRESS:PORT" of every server of a running proxy.
 proxy_servers() {
-	printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null |
-		awk "$proxy_endpoint"'/^[0-9]+ / { print $2 "/" $4, endpoint() }'
+	proxy_ask 'show servers state' 2>/dev/null | awk "$proxy_endpoint"'/^[0-9]+ / { print $2 "/" $4, endpoint() }'
 }
 
 # proxy_up: "BACKEND/SERVER" of those that are up. Only columns in front of any text that could hold a comma are read.
 proxy_up() {
-	printf 'show stat\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null | awk -F , '
+	proxy_ask 'show stat' 2>/dev/null | awk -F , '
 		sub(/^# /, "") { for (i = 1; i <= NF; i++) column[$i] = i; next }
 		$column["type"] == 2 && $column["status"] ~ /^(UP|no check)/ { print $1 "/" $2 }'
 }
 
 # proxy_settled: every server has been checked at least once; "* INI" is a first check that has not ended yet.
 proxy_settled() {
-	servers=$(printf 'show stat\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) &&
+	servers=$(proxy_ask 'show stat' 2>/dev/null) &&
 		! printf '%s\n' "$servers" | grep -q -e ',INI,' -e ',\* INI,'
 }
 
@@ -87,7 +90,7 @@ proxy_remember() {
 	checks='^[[:blank:]]*(option[[:blank:]]+(httpchk|ssl-hello-chk|tcp-check)|http-check|tcp-check|default-server)'
 	downs=1
 	if [ "$(grep -E "$checks" "$1")" != "$(grep -E "$checks" "$2")" ]; then downs=0; fi
-	known=$(printf 'show servers state\n' | socat -T 3 - "UNIX-CONNECT:$proxy_socket" 2>/dev/null) || return 0
+	known=$(proxy_ask 'show servers state' 2>/dev/null) || return 0
 	printf '%s\n' "$known" | awk -v downs="$downs" -v drains="$drains" "$proxy_endpoint"'
 		function line() { $1 = $1; return $0 }
 		FILENAME == ARGV[1] { if ($1 == "server") old[line()] = 1; next }

@@ -143,12 +143,25 @@ history() {
 	tail -n 100 "$state/journal" 2>/dev/null | sed 's/^/journal /'
 }
 
+# prefixed WORD COMMAND...: the rules that a command lists, the word before each line. Without them nobody knows.
+prefixed() {
+	word=$1
+	shift
+	if listing=$("$@" 2>/dev/null); then
+		printf '%s\n' "$listing" | sed "s/^/$word /"
+	else
+		echo "unread \`$*\` says nothing"
+	fi
+}
+
 # firewall: every ruleset with rules for what comes in, as the kernel has it, the word for its source before each line;
 # and what exlb has opened. nft does not know all that iptables has written, and nothing of iptables-legacy.
 firewall() {
 	if command -v nft >/dev/null; then
 		nft list chains 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } /hook input/ { print table }' | sort -u |
-			while read -r family name; do nft -j list table "$family" "$name" </dev/null; done | sed 's/^/nft /'
+			while read -r family name; do
+				prefixed nft nft -j list table "$family" "$name" </dev/null
+			done
 	elif systemctl is-active -q firewalld.service; then
 		# It has the library of nft in Python, if not nft.
 		python3 -c 'from nftables import Nftables
@@ -163,7 +176,7 @@ print("nft", nft.cmd("list ruleset")[1])' 2>/dev/null || echo 'unread firewalld 
 		grep -q -s -x filter "/proc/net/${kind}_tables_names" || continue
 		save=${kind}tables-legacy-save
 		command -v "$save" >/dev/null || save=${kind}tables-save
-		"$save" -t filter | sed "s/^/${kind}tables-legacy /"
+		prefixed "${kind}tables-legacy" "$save" -t filter
 	done
 	sed 's/^/opened /' "$state/firewall" 2>/dev/null
 	return 0

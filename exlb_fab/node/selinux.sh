@@ -14,7 +14,13 @@ keep() {
 
 forget() {
 	grep -v -x -F -e "$1" "$kept" >"$kept.new"
-	mv -f "$kept.new" "$kept"
+	[ $? -le 1 ] && mv -f "$kept.new" "$kept" # a disk that is full is no empty file
+}
+
+# unlabel PORT TYPE: what somebody has deleted already, or a run that was killed behind it, need not be deleted.
+unlabel() {
+	customs=$(semanage port -l -C) || return
+	if printf '%s\n' "$customs" | grep -q -E "^$2 +tcp +(.*, )?$1(,|\$)"; then semanage port -d -t "$2" -p tcp "$1"; fi
 }
 
 # label PORT TYPE: a port that has a type of its own already gets another one, but not for ever.
@@ -31,7 +37,7 @@ carry_out() {
 		grep -q -s -x -F -e "$*" "$kept" || return 0
 		case $1 in
 		boolean) setsebool -P "$2" 0 ;;
-		label) semanage port -d -t "$3" -p tcp "$2" ;;
+		label) unlabel "$2" "$3" ;;
 		esac && forget "$*"
 		;;
 	*) echo "unknown directive $*" && return 1 ;;

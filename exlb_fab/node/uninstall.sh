@@ -5,7 +5,7 @@
 # else that is installed needs it. Every step can be done again, and $state goes last: the next run ends what was killed.
 # Prints "step NAME" as it goes, and "warning: ..." for what stays.
 # Sent after session.sh, generations.sh, the functions of one proxy and packages.sh, which set:
-# shellcheck disable=SC2154 # run, state, generations, leaving, proxy_unit, proxy_memory, proxy_socket
+# shellcheck disable=SC2154 # run, state, generations, staging, leaving, proxy_unit, proxy_memory, proxy_socket
 # shellcheck disable=SC2034 # limit is for wait_for_locks
 
 manager=$1
@@ -31,15 +31,20 @@ settle_units() {
 	done
 }
 
-# remove_files: what some generation names and the one from before exlb does not, attachments above all.
+# remove_files: what some generation names and the one from before exlb does not, attachments above all; of what was only
+# staged, those alone. Where that generation is gone already, an earlier run has been here, and what stands is not exlb's.
 remove_files() {
-	for manifest in "$generations"/*/manifest; do
-		[ -e "$manifest" ] || continue
+	for kept in "$generations"/[0-9]* "$staging"; do
+		[ -e "$kept/manifest" ] || continue
 		while read -r _ kind _ _ _ path; do
-			if [ "$kind" != attachment ] && grep -q " $path\$" "$generations/0000/manifest"; then continue; fi
+			if [ "$kind" != attachment ] && { [ "$kept" = "$staging" ] || is_original "$path"; }; then continue; fi
 			rm -f "$path" "$path.exlb-new" "$path.exlb-old" || return
-		done <"$manifest"
+		done <"$kept/manifest"
 	done
+}
+
+is_original() {
+	[ ! -e "$generations/0000/manifest" ] || grep -q " $1\$" "$generations/0000/manifest"
 }
 
 # still_there NAME...: those that are installed.

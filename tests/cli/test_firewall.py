@@ -89,3 +89,25 @@ def test_verify_fails_where_a_firewall_is_closed_and_not_where_it_is_ignored(gre
     assert failing == {("firewall.vrrp", "lb2"), ("firewall.ports", "lb2")}
     green.change(FIREWALL="ignore")
     green.exlb("verify")
+
+
+def test_node_whose_firewall_cannot_be_closed_keeps_the_record_of_what_is_open(green: Site) -> None:
+    green.fleet["lb2"].opened.append("nftables inet/f/in tcp 8443")
+    green.fleet["lb2"].failing["firewall"] = "Error: COMMAND_FAILED"
+    ran = green.exlb("uninstall", "--yes", "-o", "json", status=1)
+    assert ran.results == {"lb1": "not started", "lb2": "failed", "lb3": "not started"}
+    assert "COMMAND_FAILED" in ran.json["nodes"][1]["detail"]
+    assert "not yet: disable haproxy, disable keepalived, remove what exlb kept" in ran.json["nodes"][0]["detail"]
+    assert green.fleet["lb2"].opened
+    assert green.fleet.count("uninstall") == {"lb1": 0, "lb2": 0, "lb3": 0}
+    green.fleet["lb2"].failing.clear()
+    green.exlb("uninstall", "--yes")
+    assert not green.fleet["lb2"].opened
+    assert green.fleet.count("uninstall") == {"lb1": 1, "lb2": 1, "lb3": 1}
+
+
+def test_rules_that_are_not_understood_keep_exlb_on_no_node(green: Site) -> None:
+    green.change(FIREWALL="ignore")
+    green.fleet["lb2"].answers["firewall"] = (0, "nft garbage")
+    green.exlb("uninstall", "--yes")
+    assert green.fleet.count("uninstall") == {"lb1": 1, "lb2": 1, "lb3": 1}

@@ -135,6 +135,15 @@ def test_dry_run_without_a_node_is_no_clean_bill(green: Site) -> None:
     assert ran.results == {"lb1": "unchanged", "lb2": "unchanged", "lb3": "unreachable"}
 
 
+def test_node_that_answers_only_at_the_second_look_is_left_out_and_named(green: Site) -> None:
+    green.change(BALANCE="leastconn")
+    green.fleet["lb2"].answers["addresses"] = (0, "garbage")
+    green.fleet["lb1"].before = lambda call: green.fleet["lb2"].answers.clear() if call.startswith("lock") else None
+    ran = green.exlb("push-config", "--skip-unreachable", "-o", "json", status=1)
+    assert ran.results == {"lb1": "changed", "lb2": "failed", "lb3": "changed"}
+    assert green.fleet.count("activate")["lb2"] == 0
+
+
 def test_unreachable_node_that_was_not_chosen_is_no_obstacle(green: Site) -> None:
     green.fleet.cut("lb3")
     green.change(**CHANGE)

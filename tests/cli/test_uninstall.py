@@ -214,6 +214,45 @@ def test_peer_of_the_others_is_not_decommissioned(green: Site) -> None:
     assert green.fleet.state == before
 
 
+def test_node_of_the_cluster_by_another_of_its_addresses_is_not_decommissioned(
+    green: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By multicast nobody lists it as a peer.
+    green.change(VRRP_MODE="multicast")
+    green.exlb("push-config", "--yes")
+    other, connect = "198.51.100.23", green.fleet.connect
+    known = {node.address: node for node in green.fleet.cluster.nodes}
+    monkeypatch.setattr(green.fleet, "connect", lambda node: connect(known.get(node.address, green.fleet["lb3"].node)))
+    seen = "".join(f"2: eth0 inet {each}/24 scope global eth0\n" for each in (LB3, other))
+    green.fleet["lb3"].answers["addresses"] = (0, seen)
+    refused = green.exlb("decommission", other, "--yes", status=2)
+    assert f"{other} is lb3 ({LB3}), which is still in NODE_IPS" in refused.stderr
+
+
+def test_holder_that_left_goes_where_no_push_can_tell_it_to_stop(site: Callable[..., Site]) -> None:
+    made = site(VRRP_MODE="multicast")
+    made.exlb("deploy", "--yes")
+    left = {"NODE_IPS": f"(198.51.100.12 {LB3})", "NODE_NAMES": "(lb2 lb3)", "APISERVER_IPS": f"({LB3})"}
+    made.change(VRRP_MODE="multicast", **left)
+    ran = made.exlb("decommission", "198.51.100.11", "--yes")
+    assert "198.51.100.11 holds 198.51.100.100: it moves to another node" in ran.stderr
+    assert made.fleet.holder is made.fleet["lb2"]
+    assert made.fleet.most_holders == 1
+    made.exlb("push-config", "--yes")
+
+
+def test_holder_that_left_stays_where_nobody_could_take_over(site: Callable[..., Site]) -> None:
+    made = site(VRRP_MODE="multicast")
+    made.exlb("deploy", "--yes")
+    for name in ("lb2", "lb3"):
+        made.fleet[name].act("keepalived", "stop")
+    left = {"NODE_IPS": f"(198.51.100.12 {LB3})", "NODE_NAMES": "(lb2 lb3)", "APISERVER_IPS": f"({LB3})"}
+    made.change(VRRP_MODE="multicast", **left)
+    refused = made.exlb("decommission", "198.51.100.11", "--yes", status=1)
+    assert "keepalived runs on no other node" in refused.stderr
+    assert made.fleet.holder is made.fleet["lb1"]
+
+
 def test_node_that_cannot_be_reached_is_exit_4(without_lb3: Site) -> None:
     without_lb3.fleet.cut("lb3")
     refused = without_lb3.exlb("decommission", LB3, "--yes", status=4)

@@ -14,7 +14,7 @@ from exlb_fab.checks import CHECKS, Verdict, View
 from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node
 from exlb_fab.commands.verify import VerdictRow, VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
-from exlb_fab.facts import Facts, FileFact, Reply, Socket, Survey, Unit, node_url, vip_url
+from exlb_fab.facts import Facts, FileFact, Generations, Reply, Socket, Survey, Unit, node_url, vip_url
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import ProxyState, Server
 from exlb_fab.rendering import Target, Templates, render
@@ -242,6 +242,21 @@ def test_files_that_differ_or_are_missing_are_named() -> None:
     assert (found.status, found.text) == ("fail", f"{proxy.path} is missing, {keepalived.path} differs")
     assert found.hint is not None
     assert "--dry-run" in found.hint
+
+
+def test_file_with_another_mode_is_not_the_rendered_one() -> None:
+    keepalived = next(file for file in DESIRED[LB2].files if file.kind == "keepalived")
+    files = dict(view().facts(LB2).files)
+    files[keepalived.path] = replace(files[keepalived.path], mode=0o666)
+    found = verdict("node.files", LB2, view(files=files))
+    assert (found.status, found.text) == ("fail", f"{keepalived.path} has another mode or owner")
+
+
+@pytest.mark.parametrize(("changing", "status"), [(False, "fail"), (True, "pass")])
+def test_change_that_was_interrupted_behind_its_last_file_is_found(changing: bool, status: str) -> None:
+    generations = Generations(1, kept=(0, 1), unfinished=(2, 1), changing=changing)
+    found = verdict("node.files", LB2, view(generations=generations))
+    assert (found.status, found.hint) == (status, None if changing else "exlb recover")
 
 
 @pytest.mark.parametrize(

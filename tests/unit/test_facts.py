@@ -65,6 +65,7 @@ from tests.fake import ONLINE, PROXYING, VRRP, cluster
 RECORDED = Path(__file__).parents[1] / "golden" / "recorded"
 PROXY = PROXIES["haproxy"]
 RELEASES = ("bullseye", "bookworm", "trixie", "el9-like")
+DEV_LOG = frozenset({"/var/lib/haproxy/dev/log"})
 STATES = ("fresh", "deployed", "stopped")
 VIP_URL = "https://198.51.100.100:8443/readyz"
 OWN_URL = "https://198.51.100.11:8443/readyz"
@@ -212,10 +213,10 @@ def test_deployed_node_of_every_release_tells_what_its_files_are_rendered_for(re
         *(
             (
                 release,
-                UnitSettings(ONLINE | {"rsyslog.service"}, ONLINE, "always", 524288),
+                UnitSettings(ONLINE | {"rsyslog.service"}, ONLINE, "always", 524288, bound),
                 UnitSettings(ONLINE, ONLINE, "no", 524288),
             )
-            for release in ("bullseye", "bookworm", "trixie")
+            for release, bound in (("bullseye", frozenset()), ("bookworm", DEV_LOG), ("trixie", DEV_LOG))
         ),
         (
             "el9-like",

@@ -126,10 +126,22 @@ def test_opened_lines_are_what_was_opened() -> None:
         "nft {",
         'nft {"nftables": [{"table": {"family": "ip", "name": "f"}}, {"rule": {"family": "ip", "table": "f"}}]}',
         'nft {"nftables": [7]}',
+        "iptables -A INPUT -j ACCEPT",
+    ],
+)
+def test_ruleset_that_is_none_makes_nothing_sure(text: str) -> None:
+    found = firewall.parse(f"{text}\nopened ufw - tcp 8443")
+    assert answers(found, PUSHED, PUSHED.nodes[0], [Opening(port=8443)]) == {"tcp 8443": "unknown"}
+    assert "said" in found.unread or "not understood" in found.unread
+    assert [each.line for each in found.opened] == ["ufw - tcp 8443"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "opened firewalld",
         "opened carrier-pigeon - tcp 8443",
         "opened ufw - vrrp from lb2",
-        "iptables -A INPUT -j ACCEPT",
     ],
 )
 def test_garbage_is_refused_with_its_line(text: str) -> None:

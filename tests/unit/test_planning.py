@@ -707,6 +707,11 @@ def test_kept_file_of_exlb_has_the_digest_that_the_proxy_tells_and_another_has_n
     assert original("global\n    description my own\n").digest == ""
 
 
+def test_kept_file_of_a_kind_that_only_a_newer_exlb_knows_is_refused() -> None:
+    with pytest.raises(PlanError, match="/etc/x: this exlb knows no file of the kind 'static-pod'"):
+        planning.kept_file(THREE, KeptFile("1", "static-pod", "/etc/x", 0o600, "0:0", "aa"), "text\n")
+
+
 def test_kept_file_hides_the_passwords_of_its_kind() -> None:
     assert "geheim" not in original("x").mask("stats auth admin:geheim")
     assert "geheim" not in original("x", kind="keepalived").mask("auth_pass geheim")

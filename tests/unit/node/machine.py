@@ -182,6 +182,8 @@ FAKES: Mapping[str, str] = {
         printf 200
     """,
     "ss": 'for filter; do :; done; cat "$ROOT/sockets/${filter##*:}" 2>/dev/null',
+    # list chains | -j list table FAMILY NAME, which it can where $ROOT/nft-json is there
+    "nft": 'case $1 in -j) cat "$ROOT/nft-json" ;; *) cat "$ROOT/nft" ;; esac 2>/dev/null',
     "restorecon": "fails restorecon",
     # $ROOT/unit/networks has "INTERFACE FILE" per line.
     "networkctl": """

@@ -42,9 +42,26 @@ FAKES = {
         *vrrp*) if [ -e "$ROOT/old-ufw" ]; then echo "ERROR: Unsupported protocol 'vrrp'"; exit 1; fi ;;
         esac
     """,
-    "iptables": 'echo "iptables $*" >>"$ROOT/log"',
+    "iptables": """
+        echo "iptables $*" >>"$ROOT/log"
+        shift
+        verb=$1; shift
+        case $verb in
+        -I) echo "$*" >>"$ROOT/iptables" ;;
+        -C) grep -q -x -F -e "$*" "$ROOT/iptables" ;;
+        -D) grep -q -x -F -e "$*" "$ROOT/iptables" && grep -v -x -F -e "$*" "$ROOT/iptables" >"$ROOT/iptables.new"
+            if [ $? -le 1 ]; then mv "$ROOT/iptables.new" "$ROOT/iptables"; fi ;;
+        esac
+    """,
     "setsebool": 'echo "setsebool $*" >>"$ROOT/log"',
-    "semanage": 'echo "semanage $*" >>"$ROOT/log"; [ "$2" != -a ] || [ ! -e "$ROOT/labelled" ]',
+    "semanage": """
+        echo "semanage $*" >>"$ROOT/log"
+        case $2 in
+        -a) [ ! -e "$ROOT/labelled" ] ;;
+        -l) cat "$ROOT/customs" ;;
+        -d) if ! grep -q "$7" "$ROOT/customs"; then echo "ValueError: Port tcp/$7 is not defined"; exit 1; fi ;;
+        esac
+    """,
 }
 BEFORE_RULES = "*nat\n:POSTROUTING - [0:0]\nCOMMIT\n*filter\n:ufw-before-input - [0:0]\nCOMMIT\n"
 RICH = 'rich-rule=rule family="{}" {} address="{}" protocol value="112" accept'
@@ -62,7 +79,7 @@ class Node:
         for name, text in FAKES.items():
             (self._bin / name).write_text(f"#!/bin/sh\n{text}")
             (self._bin / name).chmod(0o755)
-        for name in ("log", "runtime", "permanent", "ufw"):
+        for name in ("log", "runtime", "permanent", "ufw", "iptables", "customs"):
             (root / name).touch()
         (root / "etc/before.rules").write_text(BEFORE_RULES)
         (root / "run/holder").write_text("token=1\nwho=eva\nfrom=bastion\nwhat=push-config\n")
@@ -155,6 +172,15 @@ def test_failure_is_told_and_what_may_be_open_is_remembered(node: Node) -> None:
     assert "ufw" not in node.text("log")
 
 
+def test_opening_that_was_killed_half_way_is_still_closed_so_that_the_next_push_opens_it(node: Node) -> None:
+    fake = node.root / "bin/firewall-cmd"
+    dies = '\nstatus=$?; case $* in *--add-*) kill -9 "$PPID" ;; esac; exit "$status"\n'
+    fake.write_text(fake.read_text() + dies)
+    assert node.run(programs.firewall(), "open firewalld public tcp 8443").returncode != 0
+    assert (node.text("runtime"), node.text("permanent")) == ("", "public port=8443/tcp\n")
+    assert node.opened == ["firewalld public tcp 8443"]
+
+
 def test_every_deed_is_a_line_of_the_journal(node: Node) -> None:
     node.firewall("open ufw - tcp 8443")
     (line,) = node.text("state/journal").splitlines()
@@ -189,6 +215,33 @@ def test_ufw_that_does_not_know_vrrp_gets_it_by_its_file_and_at_once(node: Node)
     node.firewall("close ufw - vrrp from 198.51.100.12")
     assert node.text("etc/before.rules") == BEFORE_RULES
     assert f"iptables -w -D {rule}" in node.text("log")
+
+
+def test_ufw_opened_twice_has_one_line_and_one_rule(node: Node) -> None:
+    (node.root / "old-ufw").touch()
+    node.firewall("open ufw - vrrp from 198.51.100.12", "open ufw - vrrp from 198.51.100.12")
+    assert node.text("etc/before.rules").count("198.51.100.12") == 1
+    assert node.text("iptables").count("198.51.100.12") == 1
+
+
+@pytest.mark.parametrize("gone", ["iptables", "etc/before.rules"])
+def test_ufw_that_is_closed_in_part_is_closed_whole(node: Node, gone: str) -> None:
+    (node.root / "old-ufw").touch()
+    node.firewall("open ufw - vrrp from 198.51.100.12")
+    (node.root / gone).write_text(BEFORE_RULES if gone.startswith("etc") else "")
+    node.firewall("close ufw - vrrp from 198.51.100.12")
+    assert (node.text("etc/before.rules"), node.text("iptables"), node.opened) == (BEFORE_RULES, "", [])
+
+
+def test_rules_of_ufw_are_not_cut_short_where_there_is_no_room(node: Node) -> None:
+    (node.root / "old-ufw").touch()
+    node.firewall("open ufw - vrrp from 198.51.100.12")
+    before = node.text("etc/before.rules")
+    (node.root / "bin/grep").write_text('#!/bin/sh\ncase $1 in -v) exit 2 ;; esac\nexec /bin/grep "$@"\n')
+    (node.root / "bin/grep").chmod(0o755)
+    assert node.run(programs.firewall(), "close ufw - vrrp from 198.51.100.12").returncode == 1
+    assert node.text("etc/before.rules") == before
+    assert node.opened == ["ufw - vrrp from 198.51.100.12"]
 
 
 def test_plain_iptables_are_opened_at_the_head(node: Node) -> None:
@@ -243,4 +296,15 @@ def test_selinux_is_as_before_again(node: Node) -> None:
     done = node.run(programs.selinux(), "undo boolean haproxy_connect_any", "undo label 80 http_port_t")
     assert (done.returncode, done.stderr) == (0, "")
     assert node.text("log").splitlines()[1:] == ["setsebool -P haproxy_connect_any 0"]
+    assert node.text("state/selinux") == ""
+
+
+@pytest.mark.parametrize(("customs", "deleted"), [("6444", True), ("80, 6444, 90", True), ("16444, 64440", False)])
+def test_label_is_taken_away_where_it_still_is(node: Node, customs: str, deleted: bool) -> None:
+    node.run(programs.selinux(), "label 6444 http_port_t")
+    heading = "SELinux Port Type              Proto    Port Number\n\n"
+    (node.root / "customs").write_text(f"{heading}http_port_t                    tcp      {customs}\n")
+    done = node.run(programs.selinux(), "undo label 6444 http_port_t")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert ("semanage port -d -t http_port_t -p tcp 6444" in node.text("log")) == deleted
     assert node.text("state/selinux") == ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,3 +257,25 @@ def test_probe_tells_who_holds_the_node(machine: Machine) -> None:
     machine.release()
     assert probed(machine, "lock")["lock"].text == "free"
     assert facts.parse_holder(probed(machine, "lock")["lock"].text) is None
+
+
+def test_rules_that_nft_cannot_list_are_not_taken_for_none(machine: Machine) -> None:
+    machine.put("nft", "table inet f {\n\tchain in {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n")
+    assert probed(machine, "firewall")["firewall"].text == "unread `nft -j list table inet f` says nothing"
+    machine.put("nft-json", '{"nftables": []}\n')
+    assert probed(machine, "firewall")["firewall"].text == 'nft {"nftables": []}'
+
+
+def test_command_that_no_proxy_reads_any_more_is_no_error_of_its_own(machine: Machine) -> None:
+    os.mkfifo(machine.root / "closed")
+    text = machine.program("session.sh", "units.sh", "haproxy.sh")
+    text += """
+        trap '' PIPE
+        socat() { exec <&-; echo >"$ROOT/closed"; return 1; }
+        printf() { read -r _ <"$ROOT/closed"; command printf "$@"; }
+        proxy_up; proxy_servers; proxy_digest; proxy_state
+    """
+    done = subprocess.run(
+        [*machine.shell, "-c", text], env=machine.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import pytest
@@ -147,6 +148,23 @@ def test_state_that_is_gone_in_part_goes_whole(back: Machine, gone: str) -> None
     (back.state / gone).rename(back.root / "elsewhere")
     assert uninstalled(back) == STEPS
     assert not back.state.exists()
+
+
+def test_files_from_before_exlb_outlive_a_run_that_was_killed_while_it_removed_the_generations(back: Machine) -> None:
+    (back.state / "leaving").touch()
+    shutil.rmtree(back.state / "generations/0000")
+    before = back.proxy.read_text()
+    assert uninstalled(back) == STEPS
+    assert back.proxy.read_text() == before
+
+
+def test_attachment_that_was_only_staged_goes_as_well(back: Machine) -> None:
+    frame, path = back.attachment("#!/bin/sh\n")
+    assert back.stage(more=frame).done
+    before = back.proxy.read_text()
+    uninstalled(back)
+    assert not path.exists()
+    assert back.proxy.read_text() == before
 
 
 def hold(machine: Machine) -> subprocess.Popen[str]:
