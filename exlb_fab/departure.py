@@ -42,7 +42,7 @@ class Before:
     @property
     def idle(self) -> frozenset[str]:
         """Return the units that did not run."""
-        return frozenset(unit for unit, (_, active) in (self.units or {}).items() if active != "active")
+        return _idle(self.units or {})
 
     @property
     def disabled(self) -> frozenset[str]:
@@ -79,6 +79,15 @@ def before(node: Node, found: Facts) -> Before:
     brought = packages if RECORD in found.texts else None
     opened = firewall.parse_opened(found.texts.get(OPENED, ""))
     return Before(touched=True, leaving=leaving, found=original, units=units, packages=brought, opened=opened)
+
+
+def idle_as_found(found: Facts) -> frozenset[str]:
+    """Return the units that did not run before the first push, by the answer about FOUND_UNITS. Raises FactsError."""
+    return _idle(parse_units(found.texts.get(FOUND_UNITS, "")))
+
+
+def _idle(units: Mapping[str, tuple[str, str]]) -> frozenset[str]:
+    return frozenset(unit for unit, (_, active) in units.items() if active != "active")
 
 
 def parse_record(text: str) -> tuple[tuple[str, ...], dict[str, tuple[str, str]]]:

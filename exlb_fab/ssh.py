@@ -292,9 +292,11 @@ def _named(target: object) -> Iterator[None]:
             hint="pip install 'paramiko<5' still speaks SHA-1 key exchange",
         ) from error
     except (paramiko.SSHException, EOFError, OSError, ValueError) as error:
-        raise UnreachableError(
-            f"{target}: cannot connect: {_reason(error)}", hint="is it up, and its sshd reachable from here?"
-        ) from error
+        reason, hint = _reason(error), "is it up, and its sshd reachable from here?"
+        if "protocol banner" in reason:
+            reason = "its sshd ends the connection at once"
+            hint = "after failed logins it does so for a while (sshd_config, PerSourcePenalties and MaxStartups): wait"
+        raise UnreachableError(f"{target}: cannot connect: {reason}", hint=hint) from error
 
 
 def _reason(error: Exception) -> str:

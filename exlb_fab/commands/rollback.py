@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from exlb_fab import planning
+from exlb_fab import departure, planning
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, answered, exit_code_of
 from exlb_fab.commands.changing import ChangeOptions, change
@@ -13,7 +13,7 @@ from exlb_fab.commands.differences import Differences, FileDiff
 from exlb_fab.errors import UsageError
 from exlb_fab.facts import Facts, Kept, KeptFile, Survey
 from exlb_fab.fleet import Fleet
-from exlb_fab.planning import Desired, Plan
+from exlb_fab.planning import ADOPTED, Desired, Plan
 from exlb_fab.proxies import PROXIES
 from exlb_fab.rollout import Task
 
@@ -48,12 +48,17 @@ def rollback(cluster: Cluster, options: RollbackOptions, fleet: Fleet) -> Rollba
     target: list[int] = []
 
     def plan_for(nodes: Sequence[Node], survey: Survey) -> Plan:
-        told = answered(fleet.survey(nodes, proxy, lambda _: ["history"]))
+        told = answered(fleet.survey(nodes, proxy, lambda _: ["history", f"read {departure.FOUND_UNITS}"]))
         histories = {node: found.history.kept if found.history else () for node, found in told.items()}
         to = _before(histories, survey) if options.to is None else _existing(histories, options.to)
         target[:] = [max(to.values(), default=0)]
         chosen = {node: _newest(node, kept, to[node], survey.facts[node]) for node, kept in histories.items()}
         desired, survey = fetched(cluster, fleet, chosen, survey)
+        # What did not run on its file then must not begin to now: it may be a sample that came with the package.
+        desired = {
+            node: replace(each, idle=departure.idle_as_found(told[node])) if each.number == ADOPTED else each
+            for node, each in desired.items()
+        }
         plan = planning.plan(cluster, desired, survey, unvalidated=options.unvalidated)
         return differences.announced(planning.admitted(plan, cluster, survey), survey)
 

@@ -207,6 +207,21 @@ def test_rollback_to_0_brings_the_original_back_byte_for_byte_and_stops_what_has
     assert activated(adopted) == ["lb2", "lb3", "lb1"]
 
 
+def test_rollback_to_0_does_not_start_what_did_not_run_on_its_file_before_exlb(site: Callable[..., Site]) -> None:
+    sample = FakeFile("vrrp_instance VI_1 {\n    interface eth9\n    priority 1\n}\n")
+    fresh = site()
+    fresh.exlb("install")
+    for node in fresh.fleet:
+        node.files[KEEPALIVED_PATH] = FakeFile(sample.text)
+    fresh.exlb("push-config")
+    words = "".join(fresh.fleet.journal)
+    fresh.exlb("rollback", "--to", "0", "--yes")
+    assert "idle-keepalived" in "".join(fresh.fleet.journal).removeprefix(words)
+    for node in fresh.fleet:
+        assert node.files == {KEEPALIVED_PATH: sample}
+        assert {unit.active for unit in node.units.values()} == {"inactive"}
+
+
 def test_rollback_to_0_says_that_the_vip_goes_and_asks(adopted: Site) -> None:
     before = adopted.fleet.state
     ran = adopted.exlb("rollback", "--to", "0", status=2)
