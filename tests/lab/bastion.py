@@ -93,7 +93,7 @@ class Bastion:
     def inside(self, node: str, *words: str, check: bool = True) -> str:
         """Run words on a node without SSH and return what they print."""
         done = self.lab.shell_in(node, words, timeout=60)
-        assert not check or done.returncode == 0, (node, words, done.stdout, done.stderr)
+        assert not check or done.returncode == 0, (node, words, done.returncode, done.stdout, done.stderr)
         return done.stdout.decode()
 
     def holders(self) -> list[str]:

@@ -83,6 +83,7 @@ def frozen(
             yield process
         except BaseException:
             process.kill()
+            process.communicate()
             raise
 
 
