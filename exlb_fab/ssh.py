@@ -293,7 +293,7 @@ def _named(target: object) -> Iterator[None]:
         ) from error
     except (paramiko.SSHException, EOFError, OSError, ValueError) as error:
         reason, hint = _reason(error), "is it up, and its sshd reachable from here?"
-        if "protocol banner" in reason:
+        if "protocol banner" in reason:  # Paramiko has no class for it
             reason = "its sshd ends the connection at once"
             hint = "after failed logins it does so for a while (sshd_config, PerSourcePenalties and MaxStartups): wait"
         raise UnreachableError(f"{target}: cannot connect: {reason}", hint=hint) from error

@@ -282,7 +282,9 @@ def folder_of_programs(*, watched: bool) -> Path:
         else:
             (folder / name).symlink_to(found)
     for name, text in FAKES.items():
-        (folder / name).write_text(PRELUDE + (HOOK if watched else "") + text)
+        # Never through a link: that would write over a program of this host.
+        with (folder / name).open("x") as file:
+            file.write(PRELUDE + (HOOK if watched else "") + text)
     for path in folder.iterdir():
         if not path.is_symlink():
             path.chmod(0o755)
