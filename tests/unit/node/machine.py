@@ -535,7 +535,7 @@ class Machine:
         current = self.current
         if current is None:
             return 1, 0
-        newest = max(current, *self.kept)
+        newest = max([current, *self.kept])  # killed early, the first push has left a link and no mark yet
         return (newest + 1, current) if self.is_on(current) else (newest + 2, newest + 1)
 
     @property
