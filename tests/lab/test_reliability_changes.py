@@ -359,7 +359,7 @@ def test_rollback_of_an_incompatible_change(green: Bastion, row: AddRow) -> None
 # Debian's keepalived comes without a configuration, that of the yum family with a sample.
 AS_PACKAGED = """
     if command -v rpm >/dev/null && rpm -q --quiet haproxy; then
-        rpm --verify haproxy keepalived
+        rpm --verify --nomtime haproxy keepalived
     else
         dpkg --verify haproxy && ! ls /etc/keepalived/keepalived.conf 2>/dev/null
     fi
