@@ -2,6 +2,8 @@
 
     prober.py HOST PORT INTERVAL_MS
 
+A connection that hangs, as to a node that has lost its power, does not keep the next one waiting.
+
 Prints `started SERVER` after the first good answers, SERVER being the apiserver that the open connection has reached,
 and what it saw as JSON when stdin closes. Ends by itself after ten minutes.
 """
@@ -15,9 +17,12 @@ import ssl
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 LIMIT_SECONDS = 600
 REQUEST_SECONDS = 1
+MOST_REQUESTS = 50  # at once: more than one every 50 ms that all hang
 SILENCE_SECONDS = 5  # the stand-in says something every second
 SAMPLE_SECONDS = 0.01
 
@@ -32,6 +37,31 @@ def ask(host: str, port: int, context: ssl.SSLContext) -> bool:
         return False
     finally:
         connection.close()
+
+
+class Clients:
+    """Requests that are sent beside each other: how many, how many failed, and when there were good answers."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        self.requests = self.failed = 0
+        self._target = (host, port, context)
+        self._good, self._last_bad = [time.monotonic()], 0.0
+        self._lock = threading.Lock()
+
+    def one(self) -> None:
+        good = ask(*self._target)
+        with self._lock:
+            self.requests += 1
+            if good:
+                self._good.append(time.monotonic())
+            else:
+                self.failed += 1
+                self._last_bad = time.monotonic()
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        times = [*self._good, max(self._good[-1], self._last_bad)]
+        return max(later - earlier for earlier, later in pairwise(times))
 
 
 class LongConnection(threading.Thread):
@@ -79,23 +109,16 @@ def main() -> None:
     long.start()
     delay.start()
     print("started", long.server, flush=True)
-    requests = failed = 0
-    last_good, longest = time.monotonic(), 0.0
-    while time.monotonic() < began + LIMIT_SECONDS:
-        requests += 1
-        good = ask(host, port, context)
-        now = time.monotonic()
-        longest = max(longest, now - last_good)
-        if good:
-            last_good = now
-        else:
-            failed += 1
-        if select.select([sys.stdin], [], [], interval_ms / 1000)[0]:
-            break
+    clients = Clients(host, port, context)
+    with ThreadPoolExecutor(max_workers=MOST_REQUESTS) as pool:
+        while time.monotonic() < began + LIMIT_SECONDS:
+            pool.submit(clients.one)
+            if select.select([sys.stdin], [], [], interval_ms / 1000)[0]:
+                break
     seen = {
-        "requests": requests,
-        "failed": failed,
-        "longest_gap_seconds": longest,
+        "requests": clients.requests,
+        "failed": clients.failed,
+        "longest_gap_seconds": clients.longest_gap_seconds,
         "long_lived": long.alive,
         "delay_seconds": delay.seconds,
     }
