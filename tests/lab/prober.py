@@ -110,11 +110,14 @@ def main() -> None:
     delay.start()
     print("started", long.server, flush=True)
     clients = Clients(host, port, context)
+    sent = []
     with ThreadPoolExecutor(max_workers=MOST_REQUESTS) as pool:
         while time.monotonic() < began + LIMIT_SECONDS:
-            pool.submit(clients.one)
+            sent.append(pool.submit(clients.one))
             if select.select([sys.stdin], [], [], interval_ms / 1000)[0]:
                 break
+    for request in sent:
+        request.result()  # one that ended by a fault of this program was neither good nor failed
     seen = {
         "requests": clients.requests,
         "failed": clients.failed,
