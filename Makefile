@@ -3,41 +3,37 @@
 BIN := .venv/bin
 LAB := demo
 LABS := 3
-LONGEST := $(patsubst %,tests/lab/test_%.py,uninstall reliability_changes)
+BESIDE = $(BIN)/pytest -n $(LABS) --dist loadfile
 MIXED := bullseye,trixie,el9-like
+RELIABILITY := tests/lab/test_reliability_*.py
+EXAMPLES := exlb
 
-.PHONY: demo test check test-all lint types unit node setup lab-setup lock clean
+# Compiled once, not by each of the processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test check test-all lint types unit cli node browser setup lab-setup lock clean
 
 demo: setup lab-setup  ## The main job on the embedded lab, from nothing to green tables and back to nothing.
 	@EXLB=$(BIN)/exlb tools/demo.sh $(LAB)
 
-# One lab test of each kind of fault and promise: the files beside each other, each in a lab of its own; what has a bound
-# in seconds afterwards, alone on the machine.
-test: check node lab-setup  ## Every check and the tests, lab tests included.
+# One lab test of each kind of fault and promise: several labs beside each other; what has a bound in seconds afterwards,
+# alone on the machine.
+test: check cli node browser lab-setup  ## Every check and the tests, lab tests included.
 	@tools/setup.sh labs
-	$(MAKE) -k -j $(LABS) --output-sync $(patsubst tests/lab/test_%.py,brief-%,$(LONGEST) $(wildcard tests/lab/test_*.py))
+	$(BESIDE) tests/lab -m "not slow and not timing" --durations=10
 	$(BIN)/pytest tests/lab -m "timing and not slow"
 
 check: lint types unit  ## The fast part: under a minute.
 
-# Every row of every fault table; resumes where it stopped. The files beside each other, each in a lab of its own; what
-# has a bound in seconds afterwards, alone on the machine.
-test-all: check node lab-setup
+# Every row of every fault table; resumes where it stopped. Several labs beside each other; afterwards, alone on the
+# machine, what has a bound in seconds, and once more what has failed beside others. What fails then has failed.
+test-all: EXAMPLES := thorough
+test-all: check cli node browser lab-setup
 	@tools/setup.sh labs
-	$(MAKE) -k -j $(LABS) --output-sync $(patsubst tests/lab/test_%.py,lab-%,$(wildcard tests/lab/test_*.py)) \
-	    $(patsubst tests/lab/test_%.py,mixed-%,$(wildcard tests/lab/test_reliability_*.py))
+	-$(BESIDE) tests/lab -m "not timing" --resume
+	-$(BESIDE) $(RELIABILITY) -m "not timing" --resume --releases $(MIXED)
 	$(BIN)/pytest tests/lab --resume --table
-	$(BIN)/pytest tests/lab/test_reliability_*.py --resume --table --releases $(MIXED)
-
-# 5: all of a file's tests are for test-all.
-brief-%:
-	$(BIN)/pytest tests/lab/test_$*.py -m "not slow and not timing" --durations=5 || [ $$? -eq 5 ]
-
-lab-%:
-	$(BIN)/pytest tests/lab/test_$*.py --resume -m "not timing"
-
-mixed-%:
-	$(BIN)/pytest tests/lab/test_$*.py --resume -m "not timing" --releases $(MIXED)
+	$(BIN)/pytest $(RELIABILITY) --resume --table --releases $(MIXED)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -49,12 +45,20 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# More workers than cores: many tests wait for a process.
 unit: setup
-	$(BIN)/pytest -n auto tests/unit tests/golden tests/cli --ignore tests/unit/node
+	$(BIN)/pytest -n 4 --hypothesis-profile $(EXAMPLES) tests/unit tests/golden --ignore tests/unit/node
+
+cli: setup  ## Every command as it is typed, against nodes that are played.
+	$(BIN)/pytest -n 4 tests/cli
 
 node: setup  ## The programs that run on nodes, in a scratch root: every branch, every kill, every full disk.
 	@tools/setup.sh node
-	$(BIN)/pytest -n auto tests/unit/node
+	$(BIN)/pytest -n 4 tests/unit/node
+
+browser: setup  ## The page of verify in a real browser.
+	@tools/setup.sh browser
+	$(BIN)/pytest -n auto tests/browser
 
 setup:
 	@tools/setup.sh dev

@@ -24,6 +24,7 @@ Layout = Literal["listen", "frontend"]
 Bind = Literal["all", "vip", "node"]
 Log = Literal["journal", "syslog"]
 SendProxy = Literal["no", "v1", "v2"]
+Scheme = Literal["http", "https", "tcp"]
 VrrpMode = Literal["unicast", "multicast"]
 VrrpVersion = Literal[2, 3]
 Track = Literal["process", "script", "apiserver", "port"]
@@ -122,7 +123,8 @@ class HealthCheck:
 class Listener:
     """A port that the proxy accepts connections on, with its backends.
 
-    `send_proxy` is the version of the PROXY protocol that tells the backends the client's address.
+    `send_proxy` is the version of the PROXY protocol that tells the backends the client's address. `scheme` is what
+    clients speak to it, tcp where nobody says.
     """
 
     name: str
@@ -131,6 +133,12 @@ class Listener:
     check: HealthCheck
     balance: Balance
     send_proxy: SendProxy = "no"
+    scheme: Scheme = "tcp"
+
+    @property
+    def path(self) -> str:
+        """Return what an HTTP client may ask for: the path of the health check, where that is one of HTTP."""
+        return "" if self.scheme == "tcp" else self.check.path or "/"
 
     def __str__(self) -> str:
         return self.name

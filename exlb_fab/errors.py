@@ -10,6 +10,7 @@ Each carries a message (what failed, and on which node), a hint (the next thing 
     |   +-- AuthenticationError 4  it does not accept us
     +-- RemoteError            1   a program on a node failed
     |   +-- PrivilegeError     1   it needs root and does not get it
+    |   +-- OverdueError       1   it did not end within its time limit
     +-- LockedError            5   another session changes a node
     +-- FactsError             1   a node answered something that is not understood
     +-- RenderError            1   a template cannot be rendered
@@ -81,6 +82,10 @@ class RemoteError(ExlbError):
 
 class PrivilegeError(RemoteError):
     """A program on a node needs root and does not get it."""
+
+
+class OverdueError(RemoteError):
+    """A program on a node did not end within its time limit, and was ended."""
 
 
 class LockedError(ExlbError):

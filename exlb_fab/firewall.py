@@ -1,4 +1,4 @@
-"""What the firewall of a node lets in: its own ruleset, walked with the packets that exlb needs. Pure.
+"""What the firewall of a node lets in, and whether its adverts get out: its own ruleset, walked by packets. Pure.
 
 firewalld and ufw end in rules of the kernel like everybody's, and the kernel is what decides. So nothing is read of
 what they say about themselves; their names are told from the rules, for who has to change something.
@@ -19,6 +19,7 @@ from exlb_fab.iptables import parse_tables
 
 Program = Literal["firewalld", "ufw", "iptables", "nftables"]
 Answer = Literal["open", "closed", "unknown"]
+Hook = Literal["input", "output"]
 VRRP_PROTOCOL = 112
 # Source: RFC 5798 5.1.1.2 and 5.1.2.2.
 GROUPS = {4: ip_address("224.0.0.18"), 6: ip_address("ff02::12")}
@@ -68,13 +69,14 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet that has to come in; what is None is not known."""
+    """One packet that has to come in, or (`hook`) to go out; what is None is not known."""
 
     family: int
     interface: str | None
     source: Address | None
     destination: Address | None
     port: int | None = None
+    hook: Hook = "input"
 
     @property
     def protocol(self) -> int:
@@ -102,7 +104,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """Who does not let a packet in, and where that can be changed."""
+    """Who does not let a packet pass, and where that can be changed."""
 
     program: Program
     place: str
@@ -110,7 +112,7 @@ class Blocker:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether a packet comes in; `blockers` are who surely, or where that is not known perhaps, keeps it out."""
+    """Whether a packet passes; `blockers` are who surely, or where that is not known perhaps, does not let it."""
 
     answer: Answer
     blockers: tuple[Blocker, ...] = ()
@@ -121,7 +123,7 @@ OPEN = Judgement("open")
 
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """The firewall of one node: its tables with rules for what comes in, and what exlb has opened there.
+    """The firewall of one node: its tables with rules for what comes in or goes out, and what exlb has opened there.
 
     `unread` says why the rules are not known although there may be some.
     """
@@ -131,7 +133,7 @@ class Firewall:
     unread: str = ""
 
     def judge(self, packet: Packet) -> Judgement:
-        """Tell whether a packet that begins something new comes in: past every chain of the input hook."""
+        """Tell whether a packet that begins something new passes: every chain of its hook."""
         if self.unread:
             return Judgement("unknown")
         found: dict[Answer, list[Blocker]] = {"closed": [], "unknown": []}
@@ -139,7 +141,7 @@ class Firewall:
             if table.family not in ("inet", "ip" if packet.family == 4 else "ip6"):
                 continue
             for name, chain in table.chains.items():
-                if chain.hook != "input":
+                if chain.hook != packet.hook:
                     continue
                 walk = _Walk(table, packet)
                 outcomes = walk.base(chain)
@@ -150,7 +152,7 @@ class Firewall:
         return Judgement("unknown", tuple(dict.fromkeys(found["unknown"]))) if found["unknown"] else OPEN
 
     def judge_all(self, packets: Iterable[Packet]) -> Judgement:
-        """Tell whether all packets come in; closed where one surely does not."""
+        """Tell whether all packets pass; closed where one surely does not."""
         judgements = [self.judge(packet) for packet in packets]
         for answer in ("closed", "unknown"):
             worst = [each for each in judgements if each.answer == answer]
@@ -199,6 +201,15 @@ def packets(cluster: Cluster, node: Node, interface: str | None, opening: Openin
     for sender in [opening.source] if opening.source else senders or [None]:
         known = sender is not None and sender.version == family
         yield Packet(family, interface, sender if known else None, destination, opening.port)
+
+
+def sent(cluster: Cluster, node: Node, interface: str | None) -> Iterator[Packet]:
+    """Yield the adverts that a node sends to the others, as its own firewall sees them."""
+    family = cluster.vip.address.version
+    source = node.source or node.address
+    others = [each.source or each.address for each in cluster.nodes if each != node]
+    for to in [GROUPS[family]] if others and cluster.vrrp.mode == "multicast" else others:
+        yield Packet(family, interface, source if source.version == family else None, to, hook="output")
 
 
 def judged(
@@ -267,6 +278,19 @@ def command(directive: Directive) -> str:
             return f"nft insert rule {directive.place.replace('/', ' ')} {rule} accept"
 
 
+def letting_out(blocker: Blocker) -> str:
+    """Return what an operator types on the node to have its adverts sent; for good, that has to be in its files too."""
+    match blocker.program:
+        case "firewalld":
+            return "firewall-cmd --list-all-policies and --direct --get-all-rules tell which rule it is"
+        case "ufw":
+            return "ufw prepend allow out proto vrrp to any"
+        case "iptables":
+            return f"{blocker.place}tables -I OUTPUT -p {VRRP_PROTOCOL} -j ACCEPT"
+        case "nftables":
+            return f"nft insert rule {blocker.place.replace('/', ' ')} meta l4proto {VRRP_PROTOCOL} accept"
+
+
 # The walk of a packet
 
 
@@ -276,6 +300,7 @@ _TCP_FLAGS = {name: 1 << place for place, name in enumerate(("fin", "syn", "rst"
 _PROTOCOLS = {"vrrp": VRRP_PROTOCOL, "tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58, "icmpv6": 58, "igmp": 2}
 _OTHER_PAYLOADS = frozenset({"udp", "udplite", "icmp", "icmpv6", "igmp", "sctp", "dccp", "esp", "ah", "arp", "vlan"})
 # What a rule may do besides deciding; all others are conditions that are not understood.
+_HOOKS: Mapping[str, Hook] = {"INPUT": "input", "OUTPUT": "output"}  # of the chains of iptables
 _DEEDS = frozenset({"counter", "log", "mangle", "set", "notrack", "ct helper", "flow", "meter"})
 _VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "continue", "vmap", "queue", "xt-target")
 
@@ -302,7 +327,7 @@ class _Walk:
             return Blocker("firewalld", zones[-1] if zones else "-")
         if any(each.startswith("ufw") for each in self.visited):
             return Blocker("ufw", "-")
-        if self._table.name == "filter" and name == "INPUT" and self._table.family != "inet":
+        if self._table.name == "filter" and name in _HOOKS and self._table.family != "inet":
             return Blocker("iptables", self._table.family)
         return Blocker("nftables", f"{self._table.family}/{self._table.name}/{name}")
 
@@ -413,10 +438,11 @@ class _Walk:
             case "ct" if body["key"] == "status":
                 return "none"
             case "fib" if body["result"] == "type":
+                there, here = ("local", "unicast") if self._packet.hook == "input" else ("unicast", "local")
                 if "daddr" not in body["flags"]:
-                    return "unicast"
+                    return here
                 destination = self._packet.destination
-                return None if destination is None else "multicast" if destination.is_multicast else "local"
+                return None if destination is None else "multicast" if destination.is_multicast else there
             case "&":
                 value, bits = self._value(body[0]), _bits(body[1])
                 if isinstance(value, int):
@@ -442,7 +468,9 @@ class _Walk:
 
     def _meta(self, key: str) -> Any:
         match key:
-            case "iifname" | "iif":
+            case "iifname" | "iif" if self._packet.hook == "input":
+                return self._packet.interface
+            case "oifname" | "oif" if self._packet.hook == "output":
                 return self._packet.interface
             case "l4proto":
                 return self._packet.protocol
@@ -584,7 +612,7 @@ def _saved(lines: Mapping[str, Sequence[str]], variant: str) -> list[Table]:
 
 def _chains(found: dict[str, tuple[str | None, list[list[Any]]]]) -> dict[str, Chain]:
     return {
-        name: Chain("input" if name == "INPUT" else None, policy.lower() if policy else None, rules)
+        name: Chain(_HOOKS.get(name), policy.lower() if policy else None, rules)
         for name, (policy, rules) in found.items()
     }
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from exlb_fab import facts
+from exlb_fab import answers, facts
 from exlb_fab import node as programs
 from exlb_fab.cluster import Node
 from exlb_fab.errors import EXIT_INTERRUPTED, ExlbError, FactsError
 from exlb_fab.events import Emit, Event, silent
 from exlb_fab.facts import Survey
+from exlb_fab.host import Span
 from exlb_fab.proxies import Proxy
 from exlb_fab.remote import Connect, Remote
 
 T = TypeVar("T")
 
 PROBE_SECONDS = 60
+# What waits for somebody else, one question after the other: at most 4 s each. Source: node/probe.sh.
+WAITING_QUESTIONS = ("request", "certificate", "ping")
+WAITING_SECONDS = 4
 
 
 class NotStartedError(ExlbError):
@@ -74,6 +79,10 @@ class Fleet:
         """Tell whether Ctrl-C has come."""
         return self._stop.is_set()
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass, until Ctrl-C at the longest."""
+        self._stop.wait(seconds)
+
     def each(self, nodes: Iterable[Node], work: Callable[[Node, Remote], T]) -> Outcomes[T]:
         """Call `work` for each node on threads; errors are collected, a node that cannot be reached is one of them.
 
@@ -96,10 +105,31 @@ class Fleet:
         found = self.each(nodes, lambda node, remote: _probe(node, remote, proxy, questions(node)))
         return Survey(found.values, found.errors)
 
+    def ask(
+        self,
+        nodes: Iterable[Node],
+        program: str,
+        questions: Callable[[Node], list[str]],
+        parse: Callable[[str, Span], T],
+    ) -> Outcomes[T]:
+        """Ask nodes by a program that answers as the probe does, one exec each.
+
+        `parse` gets what it printed and when that was; its FactsError is told of the node.
+        """
+        return self.each(nodes, lambda node, remote: _ask(node, remote, program, questions(node), parse))
+
     def look(self, nodes: Iterable[Node], proxy: Proxy, questions: Callable[[Node], list[str]]) -> Survey:
         """Probe nodes also after Ctrl-C: what has begun is watched to its end."""
         found = self.tidy(nodes, lambda node, remote: _probe(node, remote, proxy, questions(node)))
         return Survey(found.values, found.errors)
+
+    def forget(self, nodes: Iterable[Node]) -> None:
+        """Close the connections of nodes that no longer answer: their next use tries anew."""
+        for node in nodes:
+            self._errors.pop(node, None)
+            remote = self._remotes.pop(node, None)
+            if remote is not None:
+                remote.close()
 
     def _all(self, nodes: Iterable[Node], work: Callable[[Node, Callable[[], Remote]], T]) -> Outcomes[T]:
         chosen = list(nodes)
@@ -134,11 +164,24 @@ class Fleet:
         return self._remotes[node]
 
 
-def _probe(node: Node, remote: Remote, proxy: Proxy, questions: Iterable[str]) -> facts.Facts:
+def _probe(node: Node, remote: Remote, proxy: Proxy, questions: Sequence[str]) -> facts.Facts:
+    program = programs.probe(proxy.program)
+    return _ask(node, remote, program, questions, lambda text, span: replace(answers.parse(text, proxy), asked=span))
+
+
+def limit_seconds(questions: Sequence[str]) -> int:
+    """Return how long a node may take to answer: more where nobody may answer what it asks in turn."""
+    waiting = sum(question.startswith(WAITING_QUESTIONS) for question in questions)
+    return PROBE_SECONDS + waiting * WAITING_SECONDS
+
+
+def _ask(node: Node, remote: Remote, program: str, questions: Sequence[str], parse: Callable[[str, Span], T]) -> T:
     asked = "".join(f"{question}\n" for question in questions)
-    done = remote.run(programs.probe(proxy.program), data=asked, limit_seconds=PROBE_SECONDS)
+    begin = time.time()
+    done = remote.run(program, data=asked, limit_seconds=limit_seconds(questions))
+    span = Span(begin, time.time())
     try:
-        return facts.parse(done.stdout, proxy)
+        return parse(done.stdout, span)
     except FactsError as error:
         raise FactsError(f"{node}: {error.message}", hint=error.hint) from error
 

@@ -71,8 +71,9 @@ def _rule(words: list[str], chains: set[str]) -> list[Any]:
             case "-s" | "-d":
                 field = "saddr" if option == "-s" else "daddr"
                 conditions.append(_match(_payload("ip6" if ":" in value else "ip", field), op, value))
-            case "-i":
-                conditions.append(_match({"meta": {"key": "iifname"}}, op, re.sub(r"\+$", "*", value)))
+            case "-i" | "-o":
+                key = "iifname" if option == "-i" else "oifname"
+                conditions.append(_match({"meta": {"key": key}}, op, re.sub(r"\+$", "*", value)))
             case "--dport" | "--dports" | "--ports":
                 ranges = {"set": [_range(each) for each in value.split(",")]}
                 conditions.append(_match(_payload(protocol, "dport"), op, ranges))

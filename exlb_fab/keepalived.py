@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -135,6 +136,22 @@ class KeepalivedChange:
     leaving: frozenset[Address] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a keepalived.conf asks of the instance that has a VIP; None where it leaves that to keepalived."""
+
+    router_id: int | None
+    interface: str | None
+    priority: int
+    advert_seconds: float
+    preempts: bool
+    authenticated: bool
+    vips: frozenset[Address]
+    peers: frozenset[Address]
+
+
+# The files of a cluster are asked many questions, and there are few of them.
+@functools.lru_cache(maxsize=64)
 def statements(text: str) -> frozenset[Statement]:
     """Return what a keepalived.conf states, whatever its order, blanks and comments; garbage gives some statements.
 
@@ -193,13 +210,34 @@ def sends_to(text: str, other: str) -> bool:
     return not sources or not peers(text) or bool(sources & peers(text))
 
 
+def asked(text: str, vip: Address) -> Asked | None:
+    """Return what a text asks of the instance with a VIP, None where none has it."""
+    found = statements(text)
+    for header, stated in _instances(found).items():
+        inside = [each for each in found if header in each.path]
+        vips = _addresses(each for each in inside if each.path[-1] == "virtual_ipaddress")
+        if vip in vips:
+            said = {words[0]: words[1] for words in stated if len(words) > 1}
+            router_id = said.get("virtual_router_id", "")
+            return Asked(
+                router_id=int(router_id) if router_id.isdecimal() else None,
+                interface=said.get("interface"),
+                priority=_priority(stated),
+                advert_seconds=_advert_seconds(stated),
+                preempts=_preempts(stated),
+                authenticated=any(each.path[-1] == "authentication" for each in inside),
+                vips=vips,
+                peers=_addresses(each for each in inside if each.path[-1] == "unicast_peer"),
+            )
+    return None
+
+
 def preempting(text: str) -> bool:
     """Tell whether an instance takes the VIP back from a lower priority.
 
     Source: keepalived.conf(5) `nopreempt`, which does not work with the initial state MASTER.
     """
-    stated = _instances(statements(text)).values()
-    return any(("nopreempt",) not in each or ("state", "MASTER") in each for each in stated)
+    return any(map(_preempts, _instances(statements(text)).values()))
 
 
 def priority(text: str) -> int:
@@ -207,19 +245,12 @@ def priority(text: str) -> int:
 
     Source: keepalived.conf(5) `priority`.
     """
-    stated = _instances(statements(text)).values()
-    said = [words[1] for each in stated for words in each if words[0] == "priority" and len(words) > 1]
-    return max((int(each) for each in said if each.isdecimal()), default=DEFAULT_PRIORITY if stated else 0)
+    return max(map(_priority, _instances(statements(text)).values()), default=0)
 
 
 def advert_seconds(text: str) -> float | None:
     """Return the longest interval between adverts of the instances; None without one. What is no number is left out."""
-
-    def seconds(stated: set[tuple[str, ...]]) -> float:
-        values = [words[1].strip('"') for words in stated if words[0] == "advert_int" and len(words) > 1]
-        return max((float(each) for each in values if _NUMBER.fullmatch(each)), default=DEFAULT_ADVERT_SECONDS)
-
-    return max(map(seconds, _instances(statements(text)).values()), default=None)
+    return max(map(_advert_seconds, _instances(statements(text)).values()), default=None)
 
 
 def classify(old: str, new: str) -> KeepalivedChange:
@@ -322,6 +353,20 @@ def _instances(found: frozenset[Statement]) -> dict[str, set[tuple[str, ...]]]:
     return stated
 
 
+def _preempts(stated: set[tuple[str, ...]]) -> bool:
+    return ("nopreempt",) not in stated or ("state", "MASTER") in stated
+
+
+def _priority(stated: set[tuple[str, ...]]) -> int:
+    values = [words[1] for words in stated if words[0] == "priority" and len(words) > 1]
+    return max((int(each) for each in values if each.isdecimal()), default=DEFAULT_PRIORITY)
+
+
+def _advert_seconds(stated: set[tuple[str, ...]]) -> float:
+    values = [words[1].strip('"') for words in stated if words[0] == "advert_int" and len(words) > 1]
+    return max((float(each) for each in values if _NUMBER.fullmatch(each)), default=DEFAULT_ADVERT_SECONDS)
+
+
 def _unnamed(found: frozenset[Statement], name: str) -> frozenset[Statement]:
     return frozenset(
         each._replace(path=tuple("vrrp_instance" if part == name else part for part in each.path)) for each in found
@@ -329,9 +374,9 @@ def _unnamed(found: frozenset[Statement], name: str) -> frozenset[Statement]:
 
 
 def _addresses(items: Iterable[Statement]) -> frozenset[Address]:
-    """Return the addresses that items of a list begin with; what is none is left out."""
+    """Return the addresses that items of a list begin with, without a prefix; what is none is left out."""
     found = set()
     for each in items:
         with suppress(ValueError):
-            found.add(ip_address(each.words[0].strip('"')))
+            found.add(ip_address(each.words[0].strip('"').partition("/")[0]))
     return frozenset(found)

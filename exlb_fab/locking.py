@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from exlb_fab import node as programs
+from exlb_fab.answers import parse_holder
 from exlb_fab.cluster import Node
 from exlb_fab.errors import ExlbError, LockedError, RemoteError
 from exlb_fab.events import Event
-from exlb_fab.facts import parse_holder
 from exlb_fab.fleet import Fleet
 from exlb_fab.remote import Channel, Remote
 
@@ -49,6 +49,7 @@ class Lock:
         self._what = what
         self._wait_seconds = wait_seconds
         self._held: list[Channel] = []
+        self._lost: str | None = None
         self._ended = threading.Event()
         self._beating = threading.Thread(target=self._beat, daemon=True)
 
@@ -104,14 +105,24 @@ class Lock:
             hint="--lock-wait SECONDS waits for it; exlb lock status shows who holds what",
         )
 
+    def lost(self) -> str | None:
+        """Return why a node is not held any more, None where all are: a node is held no more once it was lost."""
+        self._say()
+        return self._lost
+
     def _beat(self) -> None:
-        """Say to every node that we are there. One that is lost notices by itself, and refuses our next program."""
         while not self._ended.wait(BEAT_SECONDS):
-            for channel in list(self._held):
-                try:
-                    channel.send("\n")
-                except ExlbError as error:
-                    self._fleet.emit(Event("detail", f"the lock is lost: {error.message}"))
+            self._say()
+
+    def _say(self) -> None:
+        """Say to every node that we are there. One that is lost notices by itself, and refuses our next program."""
+        for channel in list(self._held):
+            try:
+                channel.send("\n")
+            except ExlbError as error:
+                if channel in self._held:  # and was not released just now
+                    self._lost = error.message
+                self._fleet.emit(Event("detail", f"the lock is lost: {error.message}"))
 
     def _release(self) -> None:
         while self._held:

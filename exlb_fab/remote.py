@@ -45,7 +45,8 @@ class Channel(Protocol):
 class Remote(Protocol):
     """One node, connected.
 
-    Both ways to run something raise UnreachableError when the connection is lost and RemoteError at the time limit.
+    Both ways to run something raise UnreachableError when the connection is lost and RemoteError at the time limit, an
+    OverdueError where the node has ended a program there.
     """
 
     def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:

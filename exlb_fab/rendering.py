@@ -67,7 +67,8 @@ class Templates:
     def __init__(self, directory: Path | None = None) -> None:
         packaged = jinja2.FileSystemLoader(str(resources.files("exlb_fab").joinpath("templates")))
         own = [jinja2.FileSystemLoader(directory)] if directory else []
-        known = sorted(packaged.list_templates())
+        # A report is no file of a node.
+        known = sorted(name for name in packaged.list_templates() if not name.endswith(".html.j2"))
         for path in sorted(directory.glob("*.j2")) if directory else ():
             if path.name not in known or not path.is_file():
                 raise RenderError(f"{path}: replaces no template", hint=f"the templates are {', '.join(known)}")
@@ -284,7 +285,7 @@ def _checks(cluster: Cluster, node: Node, proxy: Proxy, target: Target) -> tuple
     def check(track: Track) -> Check:
         match track:
             case "process":
-                return by_script if _why_no_events(target) else Check(proxy.name, process=proxy.process)
+                return by_script if why_no_events(target) else Check(proxy.name, process=proxy.process)
             case "script":
                 return by_script
             case "port":
@@ -296,7 +297,7 @@ def _checks(cluster: Cluster, node: Node, proxy: Proxy, target: Target) -> tuple
     return tuple({found.name: found for found in map(check, cluster.vrrp.track)}.values())
 
 
-def _why_no_events(target: Target) -> str:
+def why_no_events(target: Target) -> str:
     """Say why keepalived cannot follow processes on a node, "" where it can.
 
     Source: docs/findings.md, the kernel's process connector answers in the initial network namespace only.
@@ -310,7 +311,7 @@ def _why_no_events(target: Target) -> str:
 
 def _notes(cluster: Cluster, proxy: Proxy, target: Target, features: frozenset[str]) -> Iterator[str]:
     """Yield what the node gets instead of what the environment file asks for."""
-    reason = _why_no_events(target)
+    reason = why_no_events(target)
     if "process" in cluster.vrrp.track and reason:
         yield f"TRACK=process: {reason}: a script checks the process every {cluster.vrrp.check_interval_seconds} s"
     if cluster.stats.exporter and "exporter" in features and not target.exports:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
-from exlb_fab import __version__, facts, firewall, planning, selinux, vrrp
+from exlb_fab import __version__, firewall, planning, questions, selinux, vrrp
 from exlb_fab import node as programs
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.errors import ExlbError, RemoteError
@@ -110,7 +110,7 @@ def settle(cluster: Cluster, nodes: Iterable[Node], survey: Survey, fleet: Fleet
         number, previous = found.generations.unfinished
         way = "on to it" if found.generations.current == number else f"back to {previous}"
         fleet.emit(Event("warning", f"a change to generation {number} was interrupted: {way}", node.name))
-        args = ("recover", str(GATE_SECONDS), facts.node_url(cluster, node))
+        args = ("recover", str(GATE_SECONDS), questions.node_url(cluster, node))
         taken_back = fleet.tidy([node], partial(_launch, proxy=proxy, lock=lock, args=args))
         for error in taken_back.errors.values():
             raise error
@@ -130,7 +130,7 @@ def retire(cluster: Cluster, leaving: Sequence[Node], fleet: Fleet, lock: Lock, 
             fleet.emit(Event("step", f"{action} keepalived: it is no peer any more", node.name))
 
         def launch_one(node: Node, remote: Remote) -> Completed:
-            args = ("units", "none", action, str(GATE_SECONDS), facts.node_url(cluster, node))
+            args = ("units", "none", action, str(GATE_SECONDS), questions.node_url(cluster, node))
             return _launch(node, remote, proxy, lock, args)
 
         return fleet.tidy(leaving, launch_one)
@@ -436,7 +436,7 @@ class _RollOut:
         _refuse_failure(node, done, self._proxy)
 
     def _url(self, node: Node) -> str:
-        return facts.node_url(self._cluster, node)
+        return questions.node_url(self._cluster, node)
 
     def _framed(self, plan: NodePlan) -> str:
         """Return a generation as apply.sh reads it: who and when, what it listens on, and every file."""
@@ -465,13 +465,13 @@ def _faults(
 
     Those that are `serving` have to answer. `vacant` tells that nobody is to hold the VIP any more.
     """
-    urls = {node: facts.node_url(cluster, node) for node in serving}
+    urls = {node: questions.node_url(cluster, node) for node in serving}
 
-    def questions(node: Node) -> list[str]:
+    def asked(node: Node) -> list[str]:
         asked = ["addresses", f"ping {cluster.vip}"]
         return [*asked, f"request {urls[node]}"] if node in urls else asked
 
-    seen = fleet.look(nodes, PROXIES[cluster.proxy], questions)
+    seen = fleet.look(nodes, PROXIES[cluster.proxy], asked)
     faults: dict[Node | None, str] = {}
     for node, url in urls.items():
         reply = seen.facts[node].replies[url] if node in seen.facts else None

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import shlex
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from exlb_fab.errors import (
     EnvironmentFileError,
     ExlbError,
     HostKeyError,
+    OverdueError,
     PrivilegeError,
     RemoteError,
     UnreachableError,
@@ -37,6 +39,7 @@ from exlb_fab.remote import Completed
 HostKeyCheck = Literal["strict", "accept-new", "no"]
 
 KEEPALIVE_SECONDS = 10
+SILENCE_SECONDS = 60  # longer than a lock lasts without a word: of what ends in a short partition exlb still hears
 GRACE_SECONDS = 5
 CHANNEL_SECONDS = 30
 CHUNK_BYTES = 32768
@@ -153,7 +156,7 @@ class SshConnector:
 
     def _jump(self, hops: str) -> fabric.Connection:
         """Return the open connection to the last of `host1,host2`, through those before it."""
-        if hops not in self._gateways:
+        if hops not in self._gateways or not self._gateways[hops].is_connected:
             before, _, host = hops.rpartition(",")
             gateway = self._connection(host)
             if before:
@@ -171,6 +174,7 @@ class SshConnector:
             connection.client.close()
             raise
         connection.transport.set_keepalive(KEEPALIVE_SECONDS)
+        _limit_silence(connection.transport.sock)
         self.traffic.connections += 1
 
     def _log_in(self, connection: fabric.Connection) -> None:
@@ -221,6 +225,16 @@ class SshConnector:
         names = connection.ssh_config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
         names += connection.ssh_config.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts").split()
         return [Path(name).expanduser() for name in names]
+
+
+def _limit_silence(way: object) -> None:
+    """Have the kernel end a connection whose other side acknowledges nothing any more: a host that has died.
+
+    Paramiko's keepalives want no reply; they are what has to be acknowledged. What goes through a gateway or a
+    ProxyCommand ends with that. Source: tcp(7), TCP_USER_TIMEOUT (Linux).
+    """
+    if isinstance(way, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
+        way.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_SECONDS * 1000)
 
 
 class _Reject(paramiko.MissingHostKeyPolicy):
@@ -330,8 +344,9 @@ class SshRemote:
         began = time.monotonic()
         done = self._run(words, stdin, sudo=self._uses_sudo, limit_seconds=limit_seconds)
         if done.status in TIMED_OUT and time.monotonic() - began >= limit_seconds:
-            raise RemoteError(
-                f"{self._node}: no end after {limit_seconds:.0f} s", hint="--timeout SECONDS gives more time"
+            raise OverdueError(
+                f"{self._node}: no end after {limit_seconds:.0f} s",
+                hint=f"is the node overloaded, or does a program hang there? exlb ssh {self._node}",
             )
         _, mark, stdout = done.stdout.partition(STARTED + "\n")
         if not mark:

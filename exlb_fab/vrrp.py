@@ -282,6 +282,11 @@ def settle_seconds(values: Sequence[int], advert_seconds: float, version: int = 
     return election_seconds(values, advert_seconds, version) + 1.0
 
 
+def listening_seconds(advert_seconds: float) -> float:
+    """Return how long a backup has to be listened to before hearing no advert means something: one may come late."""
+    return 2 * advert_seconds
+
+
 # What clients notice
 
 

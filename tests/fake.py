@@ -17,9 +17,12 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from exlb_fab import departure, vrrp
 from exlb_fab import node as programs
+from exlb_fab.answers import END_MARK
+from exlb_fab.certificates import Certificate
 from exlb_fab.cluster import (
     LOOPBACK,
     Backend,
@@ -35,24 +38,31 @@ from exlb_fab.cluster import (
     Vip,
     Vrrp,
 )
-from exlb_fab.errors import ExlbError, UnreachableError
+from exlb_fab.dump import RECEIVED, SENT, Instance
+from exlb_fab.errors import ExlbError, RemoteError, UnreachableError
 from exlb_fab.events import Emit
-from exlb_fab.facts import END_MARK, Address, Facts, FileFact, Reply, Socket, Unit, node_url, vip_url
+from exlb_fab.facts import Address, Facts, FileFact, Reply, Socket, System, Unit
 from exlb_fab.firewall import Firewall
+from exlb_fab.host import Neighbour, Space, Span, Tracker
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, ProxyState, Server
+from exlb_fab.questions import WRITTEN, listener_url, node_url, shown_to, vip_url
 from exlb_fab.remote import Channel, Completed, Connect, Remote
 from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File, Target, paths
 from exlb_fab.system import SYSCTL_PATH, Settings, UnitSettings
+from tests.certificates import certificate
 
 PROXY = PROXIES["haproxy"]
 VIP = IPv4Address("198.51.100.100")
 PROBE = programs.probe(PROXY.program)
+DOCTOR = programs.doctor(PROXY.program)
 APPLY = programs.apply(PROXY.program)
+BACKEND = programs.backend(PROXY.program)
 INSTALL = programs.install()
 UNINSTALL = programs.uninstall(PROXY.program)
 FIREWALL = programs.firewall()
 LOCK = programs.lock()
+LOGS = programs.logs()
 LAUNCH = programs.launch()
 KEPT = 10
 KEPT_FILES = "/var/lib/exlb/generations/"
@@ -71,8 +81,12 @@ Restart=always
 """
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n'
 ROCKY = 'PRETTY_NAME="Rocky Linux 9.1 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\n'
+NOW = 2000.0
+GIGABYTE = 10**9
+CERTIFICATE = Certificate(frozenset(), frozenset({VIP}), 0.0, NOW + 365 * 86_400)
 LOST = "this session has lost its lock on the node"
-STAT_FIELDS = "# pxname,svname,status,type,check_status,check_code,last_chk,addr,"
+STAT_FIELDS = "# pxname,svname,status,type,check_status,check_code,last_chk,addr,scur,bin,bout,lastchg,"
+ADMISSIONS = {"ready": 0, "disable": 1, "drain": 8}
 
 
 PROXYING = ProxySettings(
@@ -117,6 +131,7 @@ def cluster(nodes: int = 3, **changes: Any) -> Cluster:
         tuple(Backend(str(node.address), str(node.address), 6443) for node in machines),
         HealthCheck("https", "/readyz", interval_ms=2000, fall=2, rise=2, slowstart_ms=0),
         "source",
+        scheme="https",
     )
     made = Cluster(
         path=Path("environment.sh"),
@@ -159,16 +174,75 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
         ),
         files={**dict.fromkeys(paths(cluster), FileFact("absent")), **{file.path: fact(file) for file in desired}},
         proxy_state=ProxyState(proxy.digest, servers),
-        pings={str(cluster.vip): True},
+        pings={str(vip): True for vip in cluster.vips},
+        instances=(instance(cluster, node),),
         firewall=Firewall(),
-        replies={url: Reply(200, "", accepted=True) for url in (vip_url(cluster), node_url(cluster, node))},
+        replies={url: Reply(200, "", accepted=True) for url in urls(cluster, node)},
+        system=System("Debian", node.name, None, 0, ("debian",), ("apt-get",), NOW),
+        trackers=(Tracker("/usr/bin/killall", "there"),),
+        neighbours={str(vip): (Neighbour("eth0", mac(cluster.nodes[0]), "REACHABLE"),) for vip in cluster.vips},
+        macs={"eth0": mac(node)},
+        certificates=dict.fromkeys(shown_to(cluster, node), CERTIFICATE),
+        spaces=tuple(Space(path, "/", True, 50 * GIGABYTE, 100 * GIGABYTE, 500_000, 1_000_000) for path in WRITTEN),
+        clock=NOW,
+        asked=Span(NOW, NOW + 1),
     )
     return replace(found, **changes)
 
 
+def urls(cluster: Cluster, node: Node) -> tuple[str, ...]:
+    """Return all that a node asks as a client."""
+    others = [
+        listener_url(listener, address)
+        for listener in cluster.listeners[1:]
+        for address in (cluster.vip.address, cluster.own_address(node))
+    ]
+    return (*(vip_url(cluster, vip) for vip in cluster.vips), node_url(cluster, node), *others)
+
+
+def mac(node: Node) -> str:
+    """Return the MAC of a node's interface."""
+    return f"02:00:00:00:00:{node.index + 1:02x}"
+
+
 def holding(cluster: Cluster, facts: Facts) -> Facts:
     """Return the same facts of a node that has the VIP."""
-    return replace(facts, addresses=(*facts.addresses, Address("eth0", ip_interface(f"{cluster.vip}/32"))))
+    return replace(
+        facts,
+        addresses=(*facts.addresses, Address("eth0", ip_interface(f"{cluster.vip}/32"))),
+        instances=tuple(replace(each, state="MASTER", master=None) for each in facts.instances),
+    )
+
+
+def instance(cluster: Cluster, node: Node, **changes: Any) -> Instance:
+    """Return how keepalived runs as a backup on a node that has what it should, but for some."""
+    asked, others = cluster.vrrp, [other for other in cluster.nodes if other != node]
+    made = Instance(
+        name="VI-kube-master",
+        state="BACKUP",
+        since=1000.0,
+        version=asked.version,
+        router_id=asked.router_id,
+        interface=node.interface or "eth0",
+        source=node.source,
+        priority=node.priority,
+        effective_priority=node.priority,
+        advert_seconds=asked.advert_seconds,
+        preempts=asked.preempt,
+        authenticated=asked.auth_pass is not None,
+        master=cluster.nodes[0].source,
+        vips=frozenset(vip.address for vip in cluster.vips if vip.address.version == cluster.vip.address.version),
+        peers=frozenset(other.source for other in others if other.source and asked.mode == "unicast"),
+        weights={f"check-{PROXY.process}": asked.check_weight if asked.failover == "weighted" else 0},
+        passing=frozenset({f"check-{PROXY.process}"}),
+        counters={SENT: 12, RECEIVED: 12},
+        earlier={SENT: 10, RECEIVED: 10},
+    )
+    return replace(made, **changes)
+
+
+def _counters(count: int) -> str:
+    return f"VRRP Instance: VI-kube-master\n  Advertisements:\n    Received: {count}\n    Sent: {count}"
 
 
 def environment_file(folder: Path, nodes: int = 3, **values: str) -> Path:
@@ -257,7 +331,9 @@ class FakeNode:
     `killed` names actions that end half way, with the new files in place and nobody to take them back. `change` is one
     that somebody else has started: calling it ends it, and returns what it printed. `answers` replaces the answer to a
     question of the probe: a status and a text. `newest` are the versions that an upgrade brings. `record` is what
-    install.sh has recorded, `leaving` tells that uninstall.sh has begun.
+    install.sh has recorded, `leaving` tells that uninstall.sh has begun. `admitted` is what the proxy was told of
+    servers, `sessions` are what it has with them, `old_sessions` what processes of before a reload still have. `logged`
+    are lines of its journal as journalctl prints them, `coming` are those that it will print, or what ends that.
     """
 
     node: Node
@@ -270,6 +346,11 @@ class FakeNode:
     foreign_sockets: list[str] = field(default_factory=list)
     running: str | None = None
     backends: str = "UP"
+    admitted: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, int] = field(default_factory=dict)
+    old_sessions: dict[str, int] = field(default_factory=dict)
+    logged: list[str] = field(default_factory=list)
+    coming: list[str | ExlbError] = field(default_factory=list)
     staged: FakeGeneration | None = None
     generations: dict[int, FakeGeneration] = field(default_factory=dict)
     current: int | None = None
@@ -321,7 +402,8 @@ class FakeNode:
         """Return all that a command could have changed, to be compared."""
         units = {name: (unit.active, unit.file_state, unit.loaded) for name, unit in self.units.items()}
         kept = (copy.deepcopy(self.generations), self.current, self.intent, self.record, self.leaving)
-        return (frozenset(self.programs), units, copy.deepcopy(self.files), self.running, self.staged, self.lock, kept)
+        runs = (self.running, dict(self.admitted))
+        return (frozenset(self.programs), units, copy.deepcopy(self.files), runs, self.staged, self.lock, kept)
 
     @property
     def active(self) -> FakeGeneration:
@@ -362,6 +444,7 @@ class FakeNode:
             found.active, found.loaded = "active", self.files[path].text
         if unit == "haproxy" and action != "none":
             self.running = found.loaded or None
+            self.admitted.clear()
 
 
 def _identity(text: str) -> object:
@@ -415,6 +498,17 @@ class FakeFleet:
         """Return who answers for the VIP."""
         return next(iter(self.holders), None)
 
+    def request(self, url: str) -> Reply | None:
+        """Answer the bastion as a client of the VIP."""
+        assert url == vip_url(self.cluster)
+        if self.holder is None:
+            return None
+        if self.holder.running is None:
+            return Reply(None, "Connection refused", accepted=False)
+        if self.holder.backends != "UP":
+            return Reply(None, "TLS: unexpected end of file", accepted=True)
+        return Reply(200, "", accepted=True)
+
     @property
     def state(self) -> object:
         return [each.state for each in self]
@@ -444,12 +538,21 @@ class FakeRemote:
 
     def run(self, program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
         # What runs as a unit of its own comes with launch.sh: a lost session must not end it.
-        known = {PROBE: self._probe, APPLY: self._apply_at_once, LAUNCH: self._launch}
+        known = {
+            PROBE: self._probe,
+            DOCTOR: self._probe,
+            APPLY: self._apply_at_once,
+            LAUNCH: self._launch,
+            BACKEND: self._admit,
+            LOGS: self._logs,
+        }
         assert program in known, f"{self._fake.name}: unexpected program: {program[:200]!r}"
         assert limit_seconds > 0
         return known[program](list(args), data)
 
     def open(self, program: str, args: Sequence[str] = ()) -> Channel:
+        if program == LOGS:
+            return self._follow(list(args))
         assert program == LOCK, f"{self._fake.name}: unexpected program: {program[:200]!r}"
         token, who, origin, what = args
         self._note(f"lock {what}")
@@ -490,7 +593,10 @@ class FakeRemote:
         fake, words = self._fake, question.split(" ")
         match words:
             case ["system"]:
-                return 0, f"{fake.release}HOST={fake.name}\nCONTAINER=none\nUSER_ID=0\nMANAGERS={fake.managers}\n"
+                return (
+                    0,
+                    f"{fake.release}HOST={fake.name}\nCONTAINER=none\nUSER_ID=0\nEPOCH=2000\nMANAGERS={fake.managers}\n",
+                )
             case ["programs", *names]:
                 assert names == [PROXY.process, *PROGRAMS]
                 return 0, "".join(f"{name}\n" for name in names if name in fake.programs)
@@ -512,6 +618,10 @@ class FakeRemote:
                 return (0, fake.proxy_version) if "haproxy" in fake.programs else (127, "sh: haproxy: not found")
             case ["keepalived-version"]:
                 return (0, fake.keepalived_version) if "keepalived" in fake.programs else (127, "sh: not found")
+            case ["keepalived-counters"]:
+                return (0, _counters(10)) if fake.keepalived else (1, "keepalived does not run")
+            case ["keepalived-state", *_]:
+                return (0, self._keepalived_state()) if fake.keepalived else (1, "keepalived does not run")
             case ["addresses"]:
                 return 0, self._addresses()
             case ["listeners"]:
@@ -550,23 +660,106 @@ class FakeRemote:
                 return (1, "socat: Connection refused") if fake.running is None else (0, self._proxy_state())
             case ["proxy-others"]:
                 return 0, ""
+            case ["keepalived-checks", path]:
+                text = fake.files[path].text if path in fake.files else ""
+                found = re.findall(r'^    (script|process) "?([^" \n]+)', text, re.MULTILINE)
+                return 0, "\n".join(f"{'there' if kind == 'script' else kind} {name}" for kind, name in found)
+            case ["keepalived-complaints"]:
+                return 0, ""
+            case ["neighbours", address]:
+                holder = self._fleet.holder
+                return 0, f"{address} dev eth0 lladdr {mac(holder.node)} REACHABLE" if holder else ""
+            case ["arp-answers", _, _]:
+                return 127, ""
+            case ["links"]:
+                return 0, f"2: eth0: <UP> mtu 1500    link/ether {mac(fake.node)} brd ff:ff:ff:ff:ff:ff"
+            case ["certificate", _]:
+                return 0, certificate(str(self._fleet.cluster.vip)) if fake.backends != "DOWN" else ""
+            case ["space", *names]:
+                return 0, "\n".join(f"{name} yes 4096 1000000 900000 100000 90000 /" for name in names)
+            case ["clock"]:
+                return 0, "2000"
+            case ["ground", *asked]:
+                return self._ground(asked)
             case ["ping", address]:
-                assert address == str(self._fleet.cluster.vip)
+                assert address in map(str, self._fleet.cluster.vips)
                 return (0, "1 received") if self._fleet.holder else (1, "0 received")
             case ["request", url]:
                 return self._request(url)
         raise AssertionError(f"{fake.name}: unexpected question: {question!r}")
+
+    def _ground(self, asked: Sequence[str]) -> tuple[int, str]:
+        """Return what doctor.sh says of a machine of one's own, with apt and without tcpdump."""
+        match asked:
+            case ["machine"]:
+                return 0, "sys_vendor QEMU\nproduct_name Standard PC (Q35 + ICH9, 2009)\nchassis_asset_tag"
+            case ["available", *names]:
+                return 0, "lists 1\n" + "".join(f"{name}:\n  Candidate: 2.6.12-1\n" for name in names)
+            case ["owners", _, *addresses]:
+                holder = self._fleet.holder
+                if holder is None or holder is self._fake:
+                    return 0, ""
+                return 0, "".join(f"{each} dev eth0 lladdr {mac(holder.node)} REACHABLE\n" for each in addresses)
+            case ["adverts", _, _, _]:
+                return 127, "there is no tcpdump"
+            case ["contacts", *endpoints]:
+                return 0, "".join(f"{endpoint} 0 \n" for endpoint in endpoints)
+        raise AssertionError(f"{self._fake.name}: unexpected question: {asked!r}")
 
     def _addresses(self) -> str:
         own = self._fake.node.address
         family = "inet" if own.version == 4 else "inet6"
         prefix = 24 if own.version == 4 else 64
         lines = ["1: lo    inet 127.0.0.1/8 scope host lo", f"2: eth0    {family} {own}/{prefix} scope global eth0"]
-        if self._fake in self._fleet.holders:
-            vip = self._fleet.cluster.vip.address
+        for vip in (each.address for each in self._fleet.cluster.vips if self._fake in self._fleet.holders):
             family = "inet" if vip.version == 4 else "inet6"
             lines.append(f"2: eth0    {family} {vip}/{vip.max_prefixlen} scope global eth0")
         return "\n".join(lines)
+
+    def _keepalived_state(self) -> str:
+        """Return how the fake runs, as keepalived writes it down."""
+        said = dict(re.findall(r"^ +(\w+) (\S+)$", self._fake.keepalived, re.MULTILINE))
+        block = re.compile(r"^    (\w+) \{\n(.*?)^    \}$", re.MULTILINE | re.DOTALL)
+        lists = {
+            name: [each.strip() for each in text.splitlines()] for name, text in block.findall(self._fake.keepalived)
+        }
+        name = lists["track_script"][0]
+        weight = said.get("weight", "0")
+        passes = self._fake.running is not None
+        holder = self._fake in self._fleet.holders
+        state = "MASTER" if holder else "BACKUP" if passes or weight != "0" else "FAULT"
+        fields = {
+            "VRRP Version": said.get("vrrp_version", "2"),
+            "State": state,
+            **({} if holder or not self._fleet.holder else {"Master router": self._fleet.holder.node.source}),
+            "Last transition": "1000.0 (Thu Jan  1 00:16:40 1970)",
+            "Interface": said["interface"],
+            "Using src_ip": f"{self._fake.node.source} (from configuration)",
+            "Virtual Router ID": said["virtual_router_id"],
+            "Priority": said["priority"],
+            "Effective priority": str(self._fake.priority),
+            "Advert interval": f"{said['advert_int']} sec",
+            "Preempt": "disabled" if "nopreempt" in self._fake.keepalived else "enabled",
+            "Authentication type": "SIMPLE_PASSWORD" if "auth_pass" in said else "none",
+        }
+        return "\n".join(
+            [
+                "------< VRRP Topology >------",
+                " VRRP Instance = VI-kube-master",
+                *(f"   {name} = {value}" for name, value in fields.items()),
+                "   Virtual IP (1):",
+                *(f"     {vip}" for vip in lists["virtual_ipaddress"]),
+                "   Unicast Peer :",
+                *(f"     {peer} min_ttl 0 max_ttl 255" for peer in lists.get("unicast_peer", ())),
+                "   Tracked scripts :",
+                f"     {name} weight {weight}",
+                "------< VRRP Scripts >------",
+                f" VRRP Script = {name}",
+                f"   Status = {'GOOD' if passes else 'BAD'}",
+                "------< Statistics >------",
+                _counters(12),
+            ]
+        )
 
     def _sockets(self) -> str:
         own = re.findall(r"^    bind (\S+)(?: v6only)?$", self._fake.running or "", re.MULTILINE)
@@ -605,18 +798,72 @@ class FakeRemote:
         described = re.search(r"^    description (\S+)$", text, re.MULTILINE)
         check = {"UP": "L7OK,200,", "DOWN": "L4CON,,Connection refused", "401": "L7STS,401,Unauthorized"}
         status = "UP" if self._fake.backends == "UP" else "DOWN"
+        shown = {"disable": "MAINT", **({"drain": "DRAIN"} if status == "UP" else {})}
+        servers, listener = list[tuple[str, str, str]](), ""
+        for section, name, address in re.findall(
+            r"^(?:(?:listen|backend) (\S+)|    server (\S+) (\S+) .*)$", text, re.MULTILINE
+        ):
+            listener = section or listener
+            if name:
+                servers.append((listener, name, address))
+        told = {name: self._fake.admitted.get(name, "ready") for _, name, _ in servers}
+        checked = {name: ",," if said == "disable" else check[self._fake.backends] for name, said in told.items()}
         rows = [
-            f"kube-master,{name},{status},2,{check[self._fake.backends]},{address},"
-            for name, address in re.findall(r"^    server (\S+) (\S+) ", text, re.MULTILINE)
+            f"{listener},{name},{shown.get(told[name], status)},2,{checked[name]},{address},"
+            f"{self._fake.sessions.get(name, 0)},2048,1048576,60,"
+            for listener, name, address in servers
         ]
         lines = ["Name: HAProxy", f"description: {described[1]}" if described else "", "", STAT_FIELDS]
-        return "\n".join([*lines, "kube-master,FRONTEND,OPEN,0,,,,,", *rows])
+        states = [
+            f"2 {listener} 1 {name} {address} 2 {ADMISSIONS[told[name]]} 1" for listener, name, address in servers
+        ]
+        at = {name: address for _, name, address in servers}
+        left = [f"leaving {count} {at[name]}" for name, count in self._fake.old_sessions.items() if count]
+        fields = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight"
+        return "\n".join([*lines, "kube-master,FRONTEND,OPEN,0,,,,,", *rows, "", "1", fields, *states, "", *left])
+
+    # logs.sh
+
+    def _logs(self, args: list[str], data: str) -> Completed:
+        mode, since, lines, pattern, *units = args
+        assert (mode, data) == ("print", "")
+        self._note(f"logs {' '.join((since or '-', lines or '-', pattern or '-', *units))}")
+        if "logs" in self._fake.failing:
+            return Completed(0, "", self._fake.failing["logs"] + "\n")
+        return Completed(0, "".join(f"{line}\n" for line in self._fake.logged), "")
+
+    def _follow(self, args: list[str]) -> Channel:
+        mode, cursor, since, *units = args
+        assert mode == "follow"
+        self._note(f"follow {cursor or since or '-'} {' '.join(units)}")
+        return FakeJournal(self._fake)
+
+    # backend.sh
+
+    def _admit(self, args: list[str], data: str) -> Completed:
+        fake, (token, admission, *words) = self._fake, args
+        assert data == ""
+        assert words
+        self._note(f"{admission} {' '.join(words)}")
+        if not self._owns(token):
+            return Completed(1, f"{LOST}\n", "")
+        if "admit" in fake.failing:
+            return Completed(1, f"{words[0]}: {fake.failing['admit']}\n", "")
+        assert fake.running is not None
+        for word in words:
+            listener, _, name = word.partition("/")
+            assert listener == "kube-master"
+            assert f"    server {name} " in fake.running
+            fake.admitted[name] = admission
+        return Completed(0, f"exlb-backend: done\n{self._proxy_state()}\n", "")
 
     def _request(self, url: str) -> tuple[int, str]:
-        vip = url == vip_url(self._fleet.cluster)
+        vip = urlsplit(url).hostname in {str(each) for each in self._fleet.cluster.vips}
         target = self._fleet.holder if vip else self._fake
         if target is None or target.running is None:
             return 7, f"curl: (7) Failed to connect to {url}\n000 0"
+        if url.startswith("tcp:"):
+            return 0, ""
         if target.backends != "UP":
             return 35, "curl: (35) TLS connect error\n000 1"
         return 0, "200 1"
@@ -802,6 +1049,29 @@ class FakeRemote:
         fake.generations, fake.current, fake.pruned = {}, None, None
         fake.record, fake.leaving = None, False
         return Completed(0, "step state\n", "")
+
+
+class FakeJournal:
+    """A journal that is followed: it says what comes, and then nothing more."""
+
+    def __init__(self, fake: FakeNode) -> None:
+        self._fake = fake
+
+    def line(self, limit_seconds: float) -> str | None:
+        assert limit_seconds > 0
+        if not self._fake.coming:
+            self._fake.before("quiet")
+            raise RemoteError(f"{self._fake.name}: no answer after {limit_seconds:.0f} s")
+        found = self._fake.coming.pop(0)
+        if isinstance(found, ExlbError):
+            raise found
+        return found
+
+    def send(self, text: str) -> None:
+        assert text == "\n"
+
+    def close(self) -> None:
+        self._fake.calls.append("unfollow")
 
 
 class FakeChannel:

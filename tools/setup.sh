@@ -1,10 +1,11 @@
 #!/bin/sh
 # Install all that this checkout needs on a Debian or Ubuntu machine; run again, it changes nothing.
 #
-#   setup.sh dev    a virtual environment with the pinned packages
-#   setup.sh node   what the tests of the node programs need beyond that, where there is root
-#   setup.sh lab    the system packages of the lab, where there is root
-#   setup.sh labs   what several labs beside each other need of the kernel, until the next start of this machine
+#   setup.sh dev       a virtual environment with the pinned packages
+#   setup.sh node      what the tests of the node programs need beyond that, where there is root
+#   setup.sh browser   a browser for the page of verify, where there is root
+#   setup.sh lab       the system packages of the lab, where there is root
+#   setup.sh labs      what several labs beside each other need of the kernel, until the next start of this machine
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -51,6 +52,12 @@ dev() {
 node() {
 	if command -v nft >/dev/null || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
 	apt_install nftables
+}
+
+browser() {
+	if command -v chromium >/dev/null || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
+	# Ubuntu has it as a snap only: the tests say then that nobody looked at the page, and in CI they fail.
+	apt_install chromium || say 'the page of verify cannot be looked at: there is no package chromium'
 }
 
 lab() {

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.replies import served
-from exlb_fab.cluster import Node
-from exlb_fab.facts import node_url
+from exlb_fab.cluster import Backend, Node
 from exlb_fab.proxies import Server
+from exlb_fab.questions import node_url
 from exlb_fab.values import is_address
 
 CHECKS = Register()
@@ -24,6 +24,7 @@ def request(view: View, node: Node) -> Verdict:
 
 @CHECKS.per_node("backend.servers", "The proxy sees its backends up")
 def servers(view: View, node: Node) -> Verdict:
+    """Some of a listener down, or not checked yet, is a warning; all of one down, or other ones, is a failure."""
     if stopped := view.stopped(node):
         return stopped
     state = view.facts(node).proxy_state
@@ -34,24 +35,26 @@ def servers(view: View, node: Node) -> Verdict:
     strangers = _strangers(view, state.servers)
     if strangers:
         return failed(f"serves other backends than configured: {', '.join(strangers)}", hint=_back(view, node))
-    unjudged = [server for server in state.servers if not server.judged]
-    up = [server for server in state.servers if server.judged and server.up]
-    down = [server for server in state.servers if server.judged and not server.up]
+    held = [server for server in state.servers if server.admission != "ready"]
+    asked = [server for server in state.servers if server not in held]
+    unjudged = [server for server in asked if not server.judged]
+    up = [server for server in asked if server.judged and server.up]
+    down = [server for server in asked if server.judged and not server.up]
     count = f"{len(up)} of {len(state.servers)} up"
     if unjudged and not down:
         return warned(f"{count}, {len(unjudged)} not checked yet", hint="exlb verify again in a few seconds")
-    if not down:
+    if not down and not held:
         return passed(count)
-    dark = {server.listener for server in down} - {server.listener for server in up}
+    dark = {server.listener for server in (*down, *held)} - {server.listener for server in up}
     if view.expect_no_apiserver:
         dark -= {view.cluster.apiserver_listener.name}
         down = [server for server in down if server.listener != view.cluster.apiserver_listener.name]
-        if not down:
+        if not down and not held:
             return passed(f"{count}, none is expected yet")
     if dark:
         text = f"{count}, none of {', '.join(sorted(dark))}" if up else count
-        return failed(text, cause=_why(down), hint=_what_next(down))
-    return warned(count, cause=_why(down), hint=_what_next(down))
+        return failed(text, cause=_why([*down, *held]), hint=_what_next(view, node, [*down, *held]))
+    return warned(count, cause=_why([*down, *held]), hint=_what_next(view, node, [*down, *held]))
 
 
 def _strangers(view: View, servers: Sequence[Server]) -> list[str]:
@@ -82,22 +85,66 @@ def any_backend(view: View) -> Verdict:
         return skipped("no apiserver is expected yet")
     if not view.answering:
         return skipped("no node could be asked")
-    states = [facts.proxy_state for facts in view.survey.facts.values() if facts.proxy_state]
-    up = {(server.listener, server.name) for state in states for server in state.servers if server.judged and server.up}
-    if up:
-        return passed(f"{len(up)} up")
-    return failed("no node sees any backend up", hint="are the apiservers running, and reachable from the nodes?")
+    servers = [
+        server for found in view.survey.facts.values() if found.proxy_state for server in found.proxy_state.servers
+    ]
+    up = {(server.listener, server.name) for server in servers if server.judged and server.up}
+    if not up:
+        return failed("no node sees any backend up", hint=_look(view, view.answering[0]))
+    apiservers = [server for server in servers if server.listener == view.cluster.apiserver_listener.name]
+    if last := _last(view, apiservers):
+        text = f"only {last} is up, on {_own(view, last)} itself: with that node clients lose every apiserver"
+        down = next(each for each in view.cluster.apiserver_listener.backends if each != last)
+        return failed(text, hint=_look(view, view.answering[0], down.endpoint))
+    return passed(f"{len(up)} up")
+
+
+def _last(view: View, servers: Sequence[Server]) -> Backend | None:
+    """Return the only apiserver of several that any node sees up, where it goes down together with a node.
+
+    While one is not judged yet, or was told to stand aside, nothing is said; nor where the others are on nodes that
+    could not be asked, which is the finding.
+    """
+    if any(server.admission != "ready" or not server.judged for server in servers):
+        return None
+    up = {server.name for server in servers if server.up}
+    backends = view.cluster.apiserver_listener.backends
+    match [each for each in backends if each.name in up]:
+        case [last] if _own(view, last) and any(
+            _own(view, each) in (None, *view.answering) for each in backends if each != last
+        ):
+            return last
+    return None
+
+
+def _own(view: View, backend: Backend) -> Node | None:
+    """Return the node that a backend is on."""
+    return next((node for node in view.cluster.nodes if str(node.address) == backend.host), None)
+
+
+def _look(view: View, node: Node, endpoint: str | None = None) -> str:
+    """Return how to see what an apiserver says to a node."""
+    endpoint = endpoint or view.cluster.apiserver_listener.backends[0].endpoint
+    return f"exlb ssh {node} -- curl -k https://{endpoint}/readyz"
 
 
 def _why(down: list[Server]) -> str:
-    return "; ".join(
-        f"{server.name} {server.status}: {server.detail or server.check}"
-        + (f" (status {server.code})" if server.code else "")
-        for server in down
-    )
+    return "; ".join(map(_why_one, down))
 
 
-def _what_next(down: list[Server]) -> str | None:
+def _why_one(server: Server) -> str:
+    if server.admission != "ready":
+        return f"{server.name}: somebody told the proxy to {server.admission} it"
+    code = f" (status {server.code})" if server.code else ""
+    return f"{server.name} {server.status}: {server.detail or server.check}{code}"
+
+
+def _what_next(view: View, node: Node, down: list[Server]) -> str:
     if any(server.unauthorized for server in down):
         return "the apiservers want a login for /readyz (anonymous-auth=false): set HEALTH_CHECK=tcp in environment.sh"
-    return None
+    ill = [server for server in down if server.admission == "ready"]
+    if not ill:
+        return f"when its upgrade is done: exlb backend ready {down[0].name}"
+    if ill[0].listener == view.cluster.apiserver_listener.name:
+        return _look(view, node, ill[0].address or ill[0].name)
+    return f"does it run? exlb ssh {node} -- socat -u /dev/null TCP:{ill[0].address}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from exlb_fab.cluster import Cluster, Node
-from exlb_fab.facts import Facts, Survey
+from exlb_fab.cluster import Cluster, Node, Vip
+from exlb_fab.facts import Facts, Reply, Survey
+from exlb_fab.ground import Ground
 from exlb_fab.proxies import PROXIES, Proxy
 from exlb_fab.rendering import Rendered
 
@@ -47,14 +48,34 @@ def skipped(text: str) -> Verdict:
     return Verdict("skip", text)
 
 
+_RANK: tuple[Status, ...] = ("fail", "warn", "skip", "pass")
+
+
+def worst(found: Sequence[tuple[str, Verdict]]) -> Verdict:
+    """Answer for several things together, each with its name, as the worst of them are answered; one at least."""
+    status = min((verdict.status for _, verdict in found), key=_RANK.index)
+    bad = [(name, verdict) for name, verdict in found if verdict.status == status]
+    causes = dict.fromkeys(verdict.cause for _, verdict in bad if verdict.cause)
+    hints = dict.fromkeys(verdict.hint for _, verdict in bad if verdict.hint)
+    text = "; ".join(f"{name}: {verdict.text}" for name, verdict in bad)
+    return Verdict(status, text, "\n".join(causes) or None, "; ".join(hints) or None)
+
+
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that a check may look at."""
+    """All that a check may look at; `grounds` is what `doctor` asks beside.
+
+    `bastion` is what the bastion got through the VIP, None where it does not reach it; `past_vip` is what it got then
+    of the holder's own port.
+    """
 
     cluster: Cluster
     survey: Survey
     desired: Mapping[Node, Rendered]
     expect_no_apiserver: bool = False
+    bastion: Reply | None = None
+    past_vip: Reply | None = None
+    grounds: Mapping[Node, Ground] = field(default_factory=dict)
 
     @property
     def proxy(self) -> Proxy:
@@ -62,6 +83,19 @@ class View:
 
     def facts(self, node: Node) -> Facts:
         return self.survey.facts[node]
+
+    def ground(self, node: Node) -> Ground:
+        return self.grounds[node]
+
+    def of_each_vip(self, judge: Callable[[Vip], Verdict]) -> Verdict:
+        """Answer for all VIPs; where the answers differ, those that are worst are named."""
+        found = [(str(vip), judge(vip)) for vip in self.cluster.vips]
+        return found[0][1] if len({verdict for _, verdict in found}) == 1 else worst(found)
+
+    def holder(self, vip: Vip) -> Node | None:
+        """Return who has a VIP, None where that is nobody or not one alone."""
+        holders = self.survey.holders(vip.address)
+        return holders[0] if len(holders) == 1 else None
 
     def stopped(self, node: Node) -> Verdict | None:
         """Return the verdict on what cannot be asked while the proxy does not run: that alone is the finding."""
@@ -76,11 +110,16 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check as `verify` knows it: its id (`family.name`), its title, and how it is decided."""
+    """A check as `verify` knows it: its id (`family.name`), its title, and how it is decided.
+
+    `about` says what its answers mean, where they mean something else than those of all checks: the docstring of the
+    function that decides.
+    """
 
     id: str
     title: str
     decide: Callable[[View], Iterator[Verdict]]
+    about: str | None = None
 
     @property
     def family(self) -> str:
@@ -97,7 +136,7 @@ class Register(list[Check]):
             def run(view: View) -> Iterator[Verdict]:
                 yield replace(decide(view), check=name)
 
-            self.append(Check(name, title, run))
+            self.append(Check(name, title, run, decide.__doc__))
             return decide
 
         return register
@@ -112,7 +151,7 @@ class Register(list[Check]):
                 for node in view.answering:
                     yield replace(decide(view, node), check=name, node=node)
 
-            self.append(Check(name, title, run))
+            self.append(Check(name, title, run, decide.__doc__))
             return decide
 
         return register

@@ -8,6 +8,7 @@ from dataclasses import replace
 from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
+from exlb_fab.facts import Generations
 from exlb_fab.planning import binds, differences
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.rendering import mask_keepalived
@@ -22,7 +23,7 @@ def _reachable(view: View) -> Iterator[Verdict]:
         else:
             error = view.survey.errors[node]
             unreachable = isinstance(error, UnreachableError)
-            verdict = replace(failed(error.message, hint=error.hint), unreachable=unreachable)
+            verdict = replace(failed(error.message, hint=error.hint or f"exlb ssh {node}"), unreachable=unreachable)
         yield replace(verdict, check="node.ssh", node=node)
 
 
@@ -40,6 +41,7 @@ def installed(view: View, node: Node) -> Verdict:
 
 @CHECKS.overall("node.same-versions", "All nodes run the same versions")
 def same_versions(view: View) -> Verdict:
+    """Different versions are a warning: each node has a configuration for its own."""
     versions: dict[tuple[str, str], list[Node]] = {}
     for node in view.answering:
         facts = view.facts(node)
@@ -52,7 +54,7 @@ def same_versions(view: View) -> Verdict:
         f"{view.proxy.name} {proxy} and keepalived {keepalived} on {', '.join(map(str, nodes))}"
         for (proxy, keepalived), nodes in versions.items()
     )
-    # Each node has a configuration for its own versions; a cluster that moves to another release is mixed for a while.
+    # A cluster that moves to another release is mixed for a while.
     return warned(f"versions differ: {found}", hint="upgrade the nodes to the same versions, one at a time")
 
 
@@ -124,6 +126,20 @@ def same_files(view: View, node: Node) -> Verdict:
         return failed(differ, hint="exlb push-config --dry-run shows the difference")
     if facts.generations.unfinished and not facts.generations.changing:
         return failed("same, but the change that brought them was interrupted", hint="exlb recover")
+    return passed("same") if facts.generations.changing else _kept(facts.generations)
+
+
+def _kept(generations: Generations) -> Verdict:
+    """Judge whether a rollback finds the active files, which are the right ones, in the active generation."""
+    hint = "exlb history shows what is kept; the next push-config that changes anything keeps these files first"
+    if generations.current is None:
+        cause = "they were put there by hand, or /var/lib/exlb was taken away"
+        return warned("same, but in no generation: a rollback has nothing to go back to", cause=cause, hint=hint)
+    if generations.edited:
+        cause = "they were put there by hand, or the generation was changed or lost"
+        return warned(
+            f"same, but not those of generation {generations.current}, the active one", cause=cause, hint=hint
+        )
     return passed("same")
 
 
@@ -139,5 +155,6 @@ def running_configuration(view: View, node: Node) -> Verdict:
         return failed("its admin socket does not answer", cause=facts.proxy_silence or None, hint="exlb push-config")
     if facts.proxy_state.digest != wanted:
         found = facts.proxy_state.digest or "no configuration of exlb"
-        return failed(f"runs {found}, not {wanted}", hint="exlb push-config")
+        cause = "its file was changed and not loaded, or is not what a push would write"
+        return failed(f"runs {found}, not {wanted}", cause=cause, hint="exlb push-config")
     return passed("yes")

@@ -10,10 +10,14 @@ SERVER_ERROR = 500
 
 
 def served(view: View, url: str, reply: Reply, where: str, server: Node | None) -> Verdict:
-    """Judge a reply: any answer below 500 came from an apiserver, also one that wants a login first.
+    """Judge a reply: any answer of an apiserver below 500 is one, also one that wants a login first.
 
     `server` is the node whose proxy should have taken the connection, None where that is nobody or not one alone.
     """
+    if reply.foreign:
+        text = f"{url} {where}: something that is no apiserver answers with status {reply.code}"
+        cause = f"it says {reply.body!r}" if reply.body else "it says nothing"
+        return failed(text, cause=cause, hint="what listens at the apiservers' addresses? exlb backend list shows them")
     if reply.code is not None and reply.code < SERVER_ERROR:
         return passed(f"{reply.code}")
     if view.expect_no_apiserver and reply.accepted:
@@ -24,6 +28,10 @@ def served(view: View, url: str, reply: Reply, where: str, server: Node | None) 
         )
     if reply.accepted:
         cause = f"{view.proxy.name} takes the connection and has no apiserver to give it to: {reply.error}"
-        return failed(f"{url} {where}: not served", cause=cause, hint="see the table of backends")
-    hint = f"exlb restart {view.proxy.unit} --nodes {server}" if server else None
-    return failed(f"{url} {where}: not served", cause=reply.error, hint=hint)
+        return failed(f"{url} {where}: not served", cause=cause, hint="exlb backend list")
+    return failed(f"{url} {where}: not served", cause=reply.error, hint=restart(view, server))
+
+
+def restart(view: View, server: Node | None) -> str:
+    """Return what to type where the proxy of a node does not take a connection, or of one that nobody can name."""
+    return f"exlb restart {view.proxy.unit} --nodes {server}" if server else "exlb status shows who holds the VIP"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
-from exlb_fab.checks.firewall import blocking_adverts
+from exlb_fab.checks.election import instances, is_vip_awaited
+from exlb_fab.checks.hearing import split
 from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node, Vip
-from exlb_fab.facts import vip_url
-from exlb_fab.firewall import MANAGE_HINT
 from exlb_fab.platforms import KEEPALIVED_UNIT
+from exlb_fab.questions import vip_url
 
 CHECKS = Register()
 
@@ -20,24 +18,15 @@ def single_holder(view: View) -> Verdict:
     vip = view.cluster.vip
     holders = view.survey.holders(vip.address)
     match holders:
+        case [node] if len(view.cluster.nodes) == 1:
+            hint = "a second node in NODE_IPS of environment.sh, then exlb deploy"
+            return warned(f"{vip} is on {node}, and there is one node: nobody would take it over", hint=hint)
         case [node]:
             return passed(f"{vip} is on {node}")
         case []:
             return _nobody(view)
         case _:
-            return _split(view, holders)
-
-
-def _split(view: View, holders: Sequence[Node]) -> Verdict:
-    said = f"split brain: {', '.join(map(str, holders))} all hold {view.cluster.vip}"
-    blocked = blocking_adverts(view, holders)
-    if blocked:
-        return failed(said, cause=blocked, hint=MANAGE_HINT)
-    return failed(
-        said,
-        cause="they do not hear each other's adverts",
-        hint="exlb push-config --dry-run shows which files differ; a firewall between them may block protocol 112",
-    )
+            return split(view, holders)
 
 
 def _nobody(view: View) -> Verdict:
@@ -46,17 +35,22 @@ def _nobody(view: View) -> Verdict:
         return skipped("no node could be asked")
     away = [str(node) for node in view.cluster.nodes if node not in view.answering]
     url = vip_url(view.cluster)
-    if away and all(view.facts(node).replies[url].code is not None for node in view.answering):
-        return warned(f"{vip} is served by a node that could not be asked: {' or '.join(away)}")
-    hint = f"exlb exec --sudo -- journalctl -u {KEEPALIVED_UNIT} -n 20"
-    return failed(f"no node holds {vip}", cause=_why_nobody(view), hint=hint)
+    if away and all(view.facts(node).replies[url].accepted for node in view.answering):
+        text = f"{vip} is served by a node that could not be asked: {' or '.join(away)}"
+        return warned(text, hint="have it answer again: exlb verify --only node.ssh says what is wrong")
+    if is_vip_awaited(view):
+        return passed(f"no node holds {vip}, and none can while there is no apiserver: FAILOVER=fault, TRACK=apiserver")
+    return failed(f"no node holds {vip}", cause=_why_nobody(view), hint="exlb logs keepalived --transitions")
 
 
 def _why_nobody(view: View) -> str | None:
     stopped = [str(node) for node in view.answering if not view.facts(node).units[KEEPALIVED_UNIT].running]
     if len(stopped) == len(view.answering):
         return "keepalived runs on no node"
-    return f"keepalived does not run on {', '.join(stopped)}" if stopped else None
+    faulty = [str(node) for node, found in instances(view).items() if found.state == "FAULT"]
+    told = [f"keepalived does not run on {', '.join(stopped)}"] if stopped else []
+    told += [f"keepalived is in FAULT on {', '.join(faulty)}"] if faulty else []
+    return "; ".join(told) or None
 
 
 @CHECKS.overall("vip.extra", "The other VIPs are where the VIP is")
@@ -81,6 +75,7 @@ def _on(view: View, vip: Vip) -> str:
 
 @CHECKS.per_node("vip.role", "Who holds the VIP")
 def role(view: View, node: Node) -> Verdict:
+    """For information: always a pass."""
     configured = view.cluster.role(node).lower()
     holds = view.facts(node).holds(view.cluster.vip.address)
     return passed(f"{configured}, holds the VIP" if holds else configured)
@@ -88,14 +83,55 @@ def role(view: View, node: Node) -> Verdict:
 
 @CHECKS.per_node("vip.ping", "The VIP answers ping")
 def ping(view: View, node: Node) -> Verdict:
-    vip = str(view.cluster.vip)
-    if view.facts(node).pings.get(vip):
+    return view.of_each_vip(lambda vip: _ping(view, node, vip))
+
+
+def _ping(view: View, node: Node, vip: Vip) -> Verdict:
+    if view.facts(node).pings.get(str(vip)):
         return passed("answers")
-    return failed(f"{vip} does not answer ping from {node}", hint="exlb exec -- ip -o addr show")
+    if is_vip_awaited(view):
+        return skipped("no node can hold it while there is no apiserver")
+    said = f"{vip} does not answer ping from {node}"
+    if view.facts(node).replies[vip_url(view.cluster, vip)].accepted:
+        return warned(
+            f"{said}, and takes a connection",
+            cause="a firewall drops ICMP, or the holder ignores it",
+            hint="let ICMP echo in where monitoring pings the VIP: exlb exec -- sysctl net.ipv4.icmp_echo_ignore_all",
+        )
+    return failed(said, hint="exlb exec -- ip -o addr show")
 
 
 @CHECKS.per_node("vip.request", "An HTTPS request through the VIP reaches an apiserver")
 def request(view: View, node: Node) -> Verdict:
-    url = vip_url(view.cluster)
-    holders = view.survey.holders(view.cluster.vip.address)
-    return served(view, url, view.facts(node).replies[url], f"from {node}", holders[0] if len(holders) == 1 else None)
+    if is_vip_awaited(view):
+        return skipped(f"no node can hold {view.cluster.vip} while there is no apiserver")
+    return view.of_each_vip(lambda vip: _request(view, node, vip))
+
+
+def _request(view: View, node: Node, vip: Vip) -> Verdict:
+    url = vip_url(view.cluster, vip)
+    return served(view, url, view.facts(node).replies[url], f"from {node}", view.holder(vip))
+
+
+@CHECKS.overall("vip.bastion", "An HTTPS request from the bastion through the VIP reaches an apiserver")
+def bastion(view: View) -> Verdict:
+    """Where it reaches neither the VIP nor the holder's own port, the question cannot be asked."""
+    url, holder = vip_url(view.cluster), view.holder(view.cluster.vip)
+    if not view.answering:
+        return skipped("no node could be asked")
+    if view.bastion is None:
+        if view.past_vip is None or not view.past_vip.accepted:
+            return skipped(f"the bastion does not reach {view.cluster.vip}")
+        return failed(
+            f"the bastion reaches {holder}, and not {view.cluster.vip}",
+            cause="it sends to a MAC that nobody has, or a firewall drops what is meant for the VIP",
+            hint=f"on the bastion: ip neigh flush to {view.cluster.vip}; then look at the firewalls in between",
+        )
+    found = served(view, url, view.bastion, "from the bastion", holder)
+    nodes_served = all(view.facts(node).replies[url].of_apiserver for node in view.answering)
+    if found.status == "fail" and not view.bastion.of_apiserver and nodes_served:
+        said = view.bastion.error or found.cause
+        cause = f"{said}, and every node is served: it is between the bastion and {view.cluster.vip}"
+        hint = "a firewall, a proxy that intercepts, another host with the address"
+        return failed(found.text, cause=cause, hint=hint)
+    return found

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from exlb_fab import __version__
-from exlb_fab.cli import lab
-from exlb_fab.cli.common import Changing, Common, run, with_common
+from exlb_fab.cli import backend, drill, lab, logs, ssh_into, status
+from exlb_fab.cli.common import Changing, Common, ExpectNoApiserver, TemplateDir, run, with_common
+from exlb_fab.cli.doctor import doctor_command
+from exlb_fab.cli.verify import verify_command
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.changing import ChangeOptions
 from exlb_fab.commands.config import config
@@ -27,7 +29,7 @@ from exlb_fab.commands.render import target as render_target
 from exlb_fab.commands.restart import RestartOptions, restart
 from exlb_fab.commands.rollback import RollbackOptions, rollback
 from exlb_fab.commands.uninstall import UninstallOptions, uninstall
-from exlb_fab.commands.verify import VerifyOptions, verify
+from exlb_fab.commands.verify import VerifyOptions
 from exlb_fab.environment import example
 from exlb_fab.fleet import Fleet
 from exlb_fab.platforms import KEEPALIVED_UNIT
@@ -47,6 +49,12 @@ app = typer.Typer(
 app.add_typer(lab.app, name="lab", rich_help_panel=REHEARSE)
 locks = typer.Typer(no_args_is_help=True, help="Look at the locks that sessions hold on the nodes.")
 app.add_typer(locks, name="lock", rich_help_panel=LOOK)
+app.add_typer(backend.app, name="backend", rich_help_panel=CHANGE)
+app.command("drill", rich_help_panel=REHEARSE)(drill.drill_command)
+app.command("status", rich_help_panel=LOOK)(status.status_command)
+app.command("top", rich_help_panel=LOOK)(status.top_command)
+app.command("logs", rich_help_panel=LOOK)(logs.logs_command)
+app.command("ssh", rich_help_panel=LOOK)(ssh_into.ssh_command)
 
 Unvalidated = Annotated[
     bool, typer.Option("--unvalidated", help="Go on also where keepalived is too old to validate (below 2.0.4).")
@@ -54,16 +62,6 @@ Unvalidated = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the differences; touch nothing.")]
 
 Purge = Annotated[bool, typer.Option("--purge", help="Remove the packages that exlb installed, too.")]
-TemplateDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--template-dir", metavar="DIR", exists=True, file_okay=False, help="Templates that replace exlb's by name."
-    ),
-]
-ExpectNoApiserver = Annotated[
-    bool,
-    typer.Option("--expect-no-apiserver", help="Before `kubeadm init`: the entrance stands, no backend lives yet."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -285,20 +283,8 @@ def lock_status_command(ctx: typer.Context, common: Common) -> None:
     run(ctx, common, lambda cluster, fleet: lock_status(cluster, options, fleet))
 
 
-@app.command("verify", rich_help_panel=LOOK)
-@with_common
-def verify_command(
-    ctx: typer.Context,
-    common: Common,
-    expect_no_apiserver: ExpectNoApiserver = False,
-    template_dir: TemplateDir = None,
-) -> None:
-    """Check every node, the VIP and the backends; green only if clients are served.
-
-    Example: exlb verify -o json
-    """
-    options = VerifyOptions(common.globs, expect_no_apiserver, template_dir)
-    run(ctx, common, lambda cluster, fleet: verify(cluster, options, fleet))
+app.command("verify", rich_help_panel=LOOK)(verify_command)
+app.command("doctor", rich_help_panel=LOOK)(doctor_command)
 
 
 @app.command("exec", rich_help_panel=CHANGE, context_settings={"ignore_unknown_options": False})

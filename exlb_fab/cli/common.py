@@ -7,11 +7,12 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import typer
 
@@ -27,6 +28,19 @@ from exlb_fab.report import Screen, answer
 from exlb_fab.understanding import InvalidEnvironment, load
 
 PARALLEL_DEFAULT = 32
+
+R = TypeVar("R", bound=Report)
+
+TemplateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--template-dir", metavar="DIR", exists=True, file_okay=False, help="Templates that replace exlb's by name."
+    ),
+]
+ExpectNoApiserver = Annotated[
+    bool,
+    typer.Option("--expect-no-apiserver", help="Before `kubeadm init`: the entrance stands, no backend lives yet."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,12 @@ class Common:
 
     @property
     def globs(self) -> tuple[str, ...]:
-        return tuple(glob for each in self.nodes or () for glob in each.split(",") if glob)
+        return globs(self.nodes)
+
+
+def globs(values: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the globs of an option that may be repeated, and may have several separated by commas."""
+    return tuple(glob for each in values or () for glob in each.split(",") if glob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +119,19 @@ class Connector(Protocol):
 def with_common(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the common flags behind its own; it gets them as one `common`, and the Typer context first.
 
-    One that takes a `changing` gets the flags of a change as well.
+    One that takes a `changing` gets the flags of a change as well. A flag of its own takes the place of a common one of
+    the same name.
     """
     named = inspect.signature(command, eval_str=True).parameters
     groups = {name: kind for name, kind in (("changing", Changing), ("common", Common)) if name in named}
     own = [parameter for name, parameter in named.items() if name not in ("ctx", *groups)]
-    shared = [each for kind in groups.values() for each in inspect.signature(kind, eval_str=True).parameters.values()]
+    offered = [each for kind in groups.values() for each in inspect.signature(kind, eval_str=True).parameters.values()]
+    shared = [each for each in offered if each.name not in named]
 
     @wraps(command)
     def wrapper(ctx: typer.Context, **values: Any) -> None:
         grouped = {
-            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            name: kind(**{field.name: values.pop(field.name) for field in fields(kind) if field.name not in named})
             for name, kind in groups.items()
         }
         command(ctx, **grouped, **values)
@@ -123,11 +144,27 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Report]) -> None:
-    """Read the environment file, carry one command out, print its report, and exit as the report says."""
-    screen = Screen(verbose=common.verbose)
+def run(
+    ctx: typer.Context,
+    common: Common,
+    work: Callable[[Cluster, Fleet], R],
+    screen: Screen | None = None,
+    tell: Callable[[Screen, R], None] | None = None,
+) -> None:
+    """Read the environment file, carry one command out, print its report, and exit as the report says.
+
+    `tell` prints it in another way than that of all commands.
+    """
+    screen = screen or Screen(verbose=common.verbose)
+    with ending(screen):
+        raise typer.Exit(_run(ctx, common, work, screen, tell or (lambda to, report: show(to, common.output, report))))
+
+
+@contextmanager
+def ending(screen: Screen) -> Iterator[None]:
+    """Turn what fails into its message, its hint and its exit code."""
     try:
-        raise typer.Exit(_run(ctx, common, work, screen))
+        yield
     except ExlbError as error:
         screen.error(error)
         raise typer.Exit(error.exit_code) from None
@@ -135,7 +172,13 @@ def run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Rep
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Report], screen: Screen) -> int:
+def _run(
+    ctx: typer.Context,
+    common: Common,
+    work: Callable[[Cluster, Fleet], R],
+    screen: Screen,
+    tell: Callable[[Screen, R], None],
+) -> int:
     cluster = _load(common, screen)
     connector: Connector = ctx.obj or _over_ssh
     connect, close = connector(cluster, common, screen.emit)
@@ -146,7 +189,7 @@ def _run(ctx: typer.Context, common: Common, work: Callable[[Cluster, Fleet], Re
                 report = work(cluster, fleet)
         finally:
             close()
-    show(screen, common.output, report)
+    tell(screen, report)
     return EXIT_INTERRUPTED if stop.is_set() else report.exit_code
 
 
@@ -168,11 +211,18 @@ def _warn(warnings: Iterable[str], screen: Screen) -> None:
 
 def show(screen: Screen, output: str, report: Report) -> None:
     """Print a report on stdout. Raises ExlbError where that cannot be written to."""
-    try:
+    with to_stdout():
         if output == "json":
-            screen.json(report.model_dump_json(indent=2))
+            screen.raw(report.model_dump_json(indent=2))
         else:
             screen.stdout.print(answer(report), crop=False)
+
+
+@contextmanager
+def to_stdout() -> Iterator[None]:
+    """Write something to stdout, now. Raises ExlbError where that cannot be written to."""
+    try:
+        yield
         sys.stdout.flush()
     except OSError as error:
         raise ExlbError(f"the answer cannot be written to stdout: {error.strerror}") from error

@@ -178,7 +178,8 @@ def heal(node: NodeName, name: Name = "default") -> None:
 def apiserver(
     node: NodeName,
     mode: Annotated[
-        Literal["ok", "unhealthy", "hung", "unauthorized", "off"], typer.Argument(help="How it answers from now on.")
+        Literal["ok", "unhealthy", "hung", "unauthorized", "foreign", "off"],
+        typer.Argument(help="How it answers from now on."),
     ],
     name: Name = "default",
 ) -> None:

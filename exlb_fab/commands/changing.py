@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from exlb_fab import facts, rollout
+from exlb_fab import questions, rollout
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, failure, refuse_unreachable, rolled, select
 from exlb_fab.errors import EXIT_UNREACHABLE, ExlbError, UnreachableError, UsageError
@@ -79,7 +79,7 @@ def change(
         show(plan)
         leaving = _leaving(plan, options, fleet)
         if plan.asks and not options.yes:
-            _ask(fleet)
+            ask(fleet)
         if leaving:
             with Lock(leaving, fleet, task.what, options.lock_wait_seconds) as theirs:
                 rollout.retire(cluster, leaving, fleet, theirs, plan.advert_seconds)
@@ -94,7 +94,7 @@ def look(
 ) -> tuple[Survey, Mapping[Node, ExlbError]]:
     """Probe all nodes, and return which of the chosen ones cannot be asked, where that is allowed."""
     proxy = PROXIES[cluster.proxy]
-    survey = fleet.survey(cluster.nodes, proxy, lambda _: facts.configuration_questions(cluster))
+    survey = fleet.survey(cluster.nodes, proxy, lambda _: questions.configuration_questions(cluster))
     missing = {node: error for node, error in survey.errors.items() if node in chosen}
     if not options.skip_unreachable:
         refuse_unreachable(missing.values())
@@ -126,7 +126,8 @@ def _tell(plan: Plan, fleet: Fleet) -> None:
         fleet.emit(Event("warning", notice))
 
 
-def _ask(fleet: Fleet) -> None:
+def ask(fleet: Fleet) -> None:
+    """Ask whether to go on. Raises UsageError where the answer is no, or nobody can be asked."""
     if fleet.confirm is None:
         raise UsageError("there is no terminal to ask whether to go on", hint="--yes goes on without asking")
     if not fleet.confirm("Go on?"):

@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from exlb_fab import facts, planning, rollout, transitions
+from exlb_fab import facts, planning, questions, rollout, transitions
 from exlb_fab import node as programs
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, row, select
 from exlb_fab.commands.changing import ChangeOptions, change
-from exlb_fab.errors import ExlbError, RemoteError
+from exlb_fab.errors import ExlbError, OverdueError, RemoteError
 from exlb_fab.events import Event
 from exlb_fab.facts import Facts, Survey
 from exlb_fab.fleet import Fleet
@@ -52,7 +52,7 @@ def install(cluster: Cluster, options: InstallOptions, fleet: Fleet) -> InstallR
         return _upgrade(cluster, options, fleet)
     proxy = PROXIES[cluster.proxy]
     chosen = select(cluster, options.nodes)
-    survey = fleet.survey(chosen, proxy, lambda _: facts.installation_questions(proxy))
+    survey = fleet.survey(chosen, proxy, lambda _: questions.installation_questions(proxy))
     rows = {node: failure(node, error) for node, error in survey.errors.items()}
     work = {}
     for node, found in survey.facts.items():
@@ -150,7 +150,11 @@ def _install(
     began = time.monotonic()
     fleet.emit(Event("step", str(needs), node.name))
     args = (needs.manager, str(options.package_lock_seconds), ",".join(needs.units), *needs.packages)
-    done = rollout.launch(remote, programs.install(), lock, args, limit_seconds=options.limit_seconds)
+    try:
+        done = rollout.launch(remote, programs.install(), lock, args, limit_seconds=options.limit_seconds)
+    except OverdueError as error:
+        error.hint = "--timeout SECONDS gives more time"
+        raise
     if done.status != 0:
         raise _failed(node, needs, rollout.masked(done.said, proxy))
     fleet.emit(Event("done", "installed", node.name))

@@ -6,6 +6,7 @@ The control file has one word, the mode, and is read anew for every connection a
     ok            /readyz /healthz /livez 200 `ok`, /hostname 200, /watch a line every second, / 403, others 404
     unhealthy     500 on the health paths
     unauthorized  401 on every path
+    foreign       404 on every path, in words that are no apiserver's
     hung          connections are accepted, and neither a handshake nor a request is answered
 
 Only the standard library: it starts fast, and is measured by what probes it and not by itself.
@@ -56,6 +57,8 @@ def answer(mode: str, path: str, hostname: str) -> tuple[HTTPStatus, str, bytes]
     """Return status, content type and body for a request in a mode that answers."""
     if mode == "unauthorized":
         return _refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized", "Unauthorized")
+    if mode == "foreign":
+        return HTTPStatus.NOT_FOUND, "text/html", b"<html><h1>Not Found</h1></html>"
     if path in _HEALTH_PATHS:
         if mode == "unhealthy":
             return (
@@ -127,7 +130,7 @@ class StandIn:
         self._while_hung(connection)
         mode = self._control.mode()
         path = target.partition("?")[0]
-        if path == "/watch" and mode != "unauthorized":
+        if path == "/watch" and mode not in ("unauthorized", "foreign"):
             self._watch(connection)
             return False
         wanted = headers.get("connection", "").lower()

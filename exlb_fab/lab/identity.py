@@ -19,19 +19,22 @@ def ssh_key_pair(comment: str) -> tuple[bytes, bytes]:
     return private, public + b" " + comment.encode() + b"\n"
 
 
-def self_signed(names: tuple[str, ...]) -> tuple[bytes, bytes]:
-    """Return a certificate for names and addresses, and its key, both PEM; valid for a year from yesterday on."""
+def self_signed(names: tuple[str, ...], begin_days: int = -1) -> tuple[bytes, bytes]:
+    """Return a certificate for names and addresses, and its key, both PEM; valid for a year from yesterday on.
+
+    `begin_days` is another day that it is valid from, counted from now.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"kube-apiserver stand-in {names[0]}")])
-    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    begin = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=begin_days)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(yesterday)
-        .not_valid_after(yesterday + datetime.timedelta(days=366))
+        .not_valid_before(begin)
+        .not_valid_after(begin + datetime.timedelta(days=366))
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

@@ -66,7 +66,7 @@ class _Recipe:
 
 
 def _debian(suite: str) -> _Recipe:
-    return _Recipe(suite, _SYSTEM, (*_OFFLINE, "ufw", "fish", "tcsh", "zsh"))
+    return _Recipe(suite, _SYSTEM, (*_OFFLINE, "iputils-arping", "fish", "tcsh", "zsh"))
 
 
 _RECIPES = {

@@ -21,6 +21,7 @@ NODES_MAXIMUM = 9
 
 GATEWAY = IPv4Interface("198.51.100.1/24")
 VIP = "198.51.100.100"
+SECOND_VIP = "198.51.100.101"  # where EXTRA_VIPS asks for one
 GATEWAY6 = IPv6Interface("2001:db8:0:51::1/64")
 VIP6 = "2001:db8:0:51::100"
 VIP_PORT = 8443
@@ -32,7 +33,7 @@ DEFAULT_CACHE = Path("/var/cache/exlb-lab")
 NAMESPACES = Path("/run/netns")  # where ip(8) looks for them
 REPOSITORY_IN_NODE = "/srv/repo"
 APISERVER_PORT = 6443
-APISERVER_MODES = ("ok", "unhealthy", "hung", "unauthorized")
+APISERVER_MODES = ("ok", "unhealthy", "hung", "unauthorized", "foreign")
 
 _NAME = re.compile(r"[a-z0-9-]{1,20}")
 

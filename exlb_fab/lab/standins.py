@@ -8,7 +8,7 @@ from exlb_fab.lab import cgroups, files
 from exlb_fab.lab.host import program_environment, python_words
 from exlb_fab.lab.identity import self_signed
 from exlb_fab.lab.launch import last_line, launch
-from exlb_fab.lab.layout import APISERVER_MODES, APISERVER_PORT, VIP, VIP6, NodeLayout
+from exlb_fab.lab.layout import APISERVER_MODES, APISERVER_PORT, SECOND_VIP, VIP, VIP6, NodeLayout
 from exlb_fab.lab.serving import LISTENS
 from exlb_fab.lab.waiting import until
 
@@ -25,7 +25,7 @@ def make_certificate(node: NodeLayout) -> None:
     """Write the stand-in's certificate and key, once."""
     if node.apiserver_certificate.exists():
         return
-    addresses = (node.node.address, node.node.address6, VIP, VIP6)
+    addresses = (node.node.address, node.node.address6, VIP, SECOND_VIP, VIP6)
     names = (node.node.name, *addresses, "kubernetes", "kubernetes.default", "localhost")
     certificate, key = self_signed(names)
     # The certificate comes last: it is what says that both are there.

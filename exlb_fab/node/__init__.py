@@ -15,12 +15,22 @@ def program(*names: str) -> str:
 
 def probe(proxy: str) -> str:
     """Return the program that answers questions; `proxy` is the file with a proxy's functions."""
-    return program("session.sh", "units.sh", "generations.sh", proxy, "probe.sh")
+    return program("session.sh", "units.sh", "generations.sh", "keepalived.sh", proxy, "probe.sh")
+
+
+def doctor(proxy: str) -> str:
+    """Return the program that answers the questions of `doctor` as well."""
+    return program("session.sh", "units.sh", "generations.sh", "keepalived.sh", proxy, "doctor.sh", "probe.sh")
 
 
 def apply(proxy: str) -> str:
     """Return the program that changes a node's configuration."""
     return program("session.sh", "units.sh", "generations.sh", proxy, "apply.sh")
+
+
+def backend(proxy: str) -> str:
+    """Return the program that tells a running proxy what to do with its servers."""
+    return program("session.sh", proxy, "backend.sh")
 
 
 def install() -> str:
@@ -36,6 +46,16 @@ def uninstall(proxy: str) -> str:
 def lock() -> str:
     """Return the program that holds a node for a session."""
     return program("session.sh", "lock.sh")
+
+
+def logs() -> str:
+    """Return the program that reads the journal of a node."""
+    return program("session.sh", "logs.sh")
+
+
+def drill() -> str:
+    """Return the program that injects a fault which undoes itself, and watches the VIP."""
+    return program("session.sh", "drill.sh")
 
 
 def launch() -> str:

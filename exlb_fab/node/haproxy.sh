@@ -47,9 +47,38 @@ proxy_ask() {
 	printf '%s\n' "$1" 2>/dev/null | socat -T 3 - "UNIX-CONNECT:$proxy_socket"
 }
 
-# proxy_state: which configuration runs and how its servers are.
+# proxy_state: which configuration runs, how its servers are, what somebody did to them, and what processes that a reload
+# has replaced still have with them.
 proxy_state() {
-	proxy_ask 'show info' && proxy_ask 'show stat'
+	info=$(proxy_ask 'show info') || return
+	# The kernel takes connections for one that hangs, and socat ends well without a word.
+	if [ -z "$info" ]; then echo 'it hangs: nobody reads what it is asked' && return 1; fi
+	printf '%s\n\n' "$info" && proxy_ask 'show stat' && proxy_ask 'show servers state' &&
+		proxy_leaving "$(printf '%s\n' "$info" | sed -n 's/^Pid: //p')"
+}
+
+# proxy_leaving PID: "leaving COUNT ADDRESS:PORT" of the connections to servers that are of other processes than this one.
+proxy_leaving() {
+	[ -n "$1" ] || return 0
+	{
+		proxy_servers
+		ss -Htnp
+	} | awk -v mine="pid=$1," '
+		NF == 2 { server[$2] = 1; next }
+		$5 in server && /"haproxy"/ && !index($0, mine) { count[$5]++ }
+		END { for (each in count) print "leaving", count[each], each }'
+}
+
+# proxy_admit ready|drain|disable LISTENER/SERVER: let a server have all connections, those that it has, or no check either.
+proxy_admit() {
+	case $1 in
+	disable) set -- maint "$2" ;;
+	ready | drain) ;;
+	*) echo "unknown state $1" && return 64 ;;
+	esac
+	said=$(proxy_ask "set server $2 state $1" 2>&1) || { printf '%s\n' "$said" && return 1; }
+	# It says nothing but why it does not.
+	[ -z "$said" ] || { printf '%s\n' "$said" | head -n 1 && return 1; }
 }
 
 # proxy_digest: the digest of the configuration that runs, nothing if none of ours does.

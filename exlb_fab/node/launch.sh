@@ -44,6 +44,7 @@ case $1 in
 run)
 	owns "$2" || { echo 'this session has lost its lock on the node' && exit 1; }
 	is_changing && { echo 'another change runs on the node' && exit 1; }
+	is_drilling && { echo 'a drill on the node is not undone yet' && exit 1; }
 	shift 2
 	store || { echo "the program did not arrive whole: is $run full?" && exit 1; }
 	systemd-run --quiet --collect --unit="$unit" /bin/sh "$run/program" "$@" || exit 1

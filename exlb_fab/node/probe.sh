@@ -1,8 +1,9 @@
 #!/bin/sh
-# Answers questions about this node, one per line of stdin, and changes nothing.
+# Answers questions about this node, one per line of stdin, and leaves nothing changed: keepalived writes itself down for it,
+# in files that go away again.
 #
 # For each: "@ QUESTION", its answer with "| " before every line, "= STATUS". At the end: "exlb-probe-end".
-# Sent after session.sh, units.sh, generations.sh and the functions of one proxy (haproxy.sh).
+# Sent after session.sh, units.sh, generations.sh, keepalived.sh and the functions of one proxy (haproxy.sh).
 # shellcheck disable=SC2154 # which set run, state and generations
 
 guards=/etc/systemd/network
@@ -45,14 +46,19 @@ programs() {
 	done
 }
 
-# unit NAME: its properties; where it does not run, also the end of its journal.
+# What systemd calls the message with which a process ended. Source: sd-messages.h SD_MESSAGE_UNIT_PROCESS_EXIT.
+process_exit=98e322203f7a4ed290d09fe03c09fe15
+
+# unit NAME: its properties; where it does not run, also what its processes said last, and how they ended: where it was
+# started in vain, systemd goes on to say so until nothing else is at the end of the journal.
 unit() {
 	systemctl show -p LoadState -p ActiveState -p SubState -p UnitFileState "$1.service"
 	# In UTC: date cannot know which CST a time is in.
 	changed=$(TZ=UTC systemctl show -p StateChangeTimestamp "$1.service")
 	if [ -n "${changed#*=}" ]; then printf 'Changed=%s\n' "$(date -d "${changed#*=}" +%s)"; fi
 	if ! systemctl is-active -q "$1.service"; then
-		journalctl -u "$1.service" -n 5 --no-pager -o cat 2>/dev/null | sed 's/^/Journal=/'
+		journalctl -n 5 --no-pager -o cat "_SYSTEMD_UNIT=$1.service" + "UNIT=$1.service" "MESSAGE_ID=$process_exit" \
+			2>/dev/null | sed 's/^/Journal=/'
 	fi
 }
 
@@ -154,11 +160,11 @@ prefixed() {
 	fi
 }
 
-# firewall: every ruleset with rules for what comes in, as the kernel has it, the word for its source before each line;
-# and what exlb has opened. nft does not know all that iptables has written, and nothing of iptables-legacy.
+# firewall: every ruleset with rules for what comes in or goes out, as the kernel has it, the word for its source before
+# each line; and what exlb has opened. nft does not know all that iptables has written, and nothing of iptables-legacy.
 firewall() {
 	if command -v nft >/dev/null; then
-		nft list chains 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } /hook input/ { print table }' | sort -u |
+		nft list chains 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } /hook (input|output) / { print table }' | sort -u |
 			while read -r family name; do
 				prefixed nft nft -j list table "$family" "$name" </dev/null
 			done
@@ -197,9 +203,66 @@ lock() {
 	if is_locked; then cat "$run/holder" 2>/dev/null; else echo free; fi
 }
 
-# request URL: "HTTP-STATUS CONNECTIONS-MADE"; no proxy, and nothing else that this node sets for its curl, is in between.
+# request URL: "HTTP-STATUS CONNECTIONS-MADE" or what curl complains of, and "body" with the beginning of what came, in one
+# line; no proxy, and nothing else that this node sets for its curl, is in between. Of tcp://HOST:PORT only whether
+# somebody takes the connection.
 request() {
-	curl -q --noproxy '*' -ksS -o /dev/null --connect-timeout 2 --max-time 4 -w '%{http_code} %{num_connects}\n' "$1"
+	case $1 in
+	tcp://*) timeout 4 socat -u /dev/null "TCP:${1#tcp://},connect-timeout=2" ;;
+	*)
+		curl -q --noproxy '*' -gksS -o /dev/fd/3 --connect-timeout 2 --max-time 4 -w '%{http_code} %{num_connects}\n' "$1" \
+			3>&1 >&2 | {
+			begins=$(head -c 256 | tr -c '[:print:]' ' ')
+			cat >/dev/null # else curl complains that nobody reads on
+			printf 'body %s\n' "$begins"
+		}
+		;;
+	esac
+}
+
+# certificate HOST:PORT: the one that a TLS server shows.
+certificate() {
+	command -v openssl >/dev/null || return 127
+	timeout 2 openssl s_client -connect "$1" </dev/null 2>/dev/null | sed -n '/-----BEGIN CERT/,/-----END CERT/p'
+}
+
+# space PATH...: "PATH WRITABLE BLOCK-SIZE BLOCKS FREE INODES FREE MOUNT" of the file system that has a path, or would.
+space() {
+	for path in "$@"; do
+		found=$path
+		while [ ! -e "$found" ]; do found=${found%/*} && found=${found:-/}; done
+		writable=no
+		if [ -w "$found" ]; then writable=yes; fi
+		sizes=$(stat -L -f -c '%S %b %a %c %d' "$found") || return
+		echo "$path $writable $sizes $(stat -L -c %m "$found")"
+	done
+}
+
+# interface_to ADDRESS INTERFACE: INTERFACE, or where it is "-" the one that has ADDRESS, or leads to it without a router
+# between. To an address of its own a node is led by its loopback.
+interface_to() {
+	if [ "$2" != - ]; then
+		echo "$2"
+		return
+	fi
+	has=$(ip -o addr show to "$1" 2>/dev/null | sed -n '1s/^[0-9]*: *\([^ @]*\).*/\1/p')
+	if [ -n "$has" ]; then
+		echo "$has"
+	else
+		ip -o route get "$1" 2>/dev/null | sed -n '/ via /!s/.* dev \([^ ]*\).*/\1/p'
+	fi
+}
+
+# arp_answers ADDRESS INTERFACE: the MACs that answer ARP for an IPv4 address that another host has, by an arping of either
+# kind. Who has it himself does not ask: his question would tell everybody that it is here.
+arp_answers() {
+	command -v arping >/dev/null || return 127
+	case $1 in *:*) return 0 ;; esac
+	if [ -n "$(ip -o addr show to "$1" 2>/dev/null)" ]; then return 0; fi
+	interface=$(interface_to "$1" "$2")
+	if [ -z "$interface" ]; then return 0; fi
+	arping -c 2 -w 2 -I "$interface" "$1" 2>/dev/null | grep -o -i -E '([0-9a-f]{2}:){5}[0-9a-f]{2}' | sort -u
+	return 0
 }
 
 ask() {
@@ -213,6 +276,10 @@ ask() {
 	kernel) kernel "$2" ;;
 	proxy-version) proxy_version ;;
 	keepalived-version) keepalived --version ;;
+	keepalived-counters) keepalived_counters ;;
+	keepalived-state) keepalived_state "${2-}" ;;
+	keepalived-checks) keepalived_checks "$2" ;;
+	keepalived-complaints) keepalived_complaints ;;
 	addresses) ip -o addr show ;;
 	listeners) ss -Hltnp ;;
 	file) file "$2" ;;
@@ -226,6 +293,13 @@ ask() {
 	selinux) selinux "$2" ;;
 	ping) ping -c 1 -W 2 "$2" ;;
 	request) request "$2" ;;
+	neighbours) ip neigh show to "$2" ;;
+	arp-answers) arp_answers "$2" "$3" ;;
+	links) ip -o link show ;;
+	certificate) certificate "$2" ;;
+	space) shift && space "$@" ;;
+	clock) date +%s ;;
+	ground) shift && ground "$@" ;; # of doctor.sh, where that is sent too
 	*) echo "unknown question $1" && return 64 ;;
 	esac
 }
@@ -234,6 +308,8 @@ while IFS= read -r question; do
 	# shellcheck disable=SC2086 # a question is words; none holds a blank or a sign that the shell would expand
 	answer=$(set -f && set -- $question && set +f && ask "$@" </dev/null 2>&1)
 	status=$?
+	# shellcheck disable=SC2034 # keepalived.sh reads it
+	if [ "$question" = keepalived-counters ]; then counted=$(date +%s%N); fi
 	printf '@ %s\n' "$question"
 	if [ -n "$answer" ]; then printf '%s\n' "$answer" | sed 's/^/| /'; fi
 	printf '= %s\n' "$status"

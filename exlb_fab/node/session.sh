@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the programs of one session share: the lock that it holds on this node, and the change that runs.
+# What the programs of one session share: the lock that it holds on this node, and the change or drill that runs.
 # shellcheck disable=SC2034,SC2329 # the program that follows uses these
 set -u
 umask 077
@@ -9,6 +9,7 @@ export LC_ALL PATH
 
 run=/run/exlb
 unit=exlb-apply
+drill=exlb-drill
 
 # is_locked: somebody holds this node. A shared lock asks: two who ask do not take each other for a holder.
 is_locked() {
@@ -20,10 +21,21 @@ owns() {
 	is_locked && grep -q -s -x -F "token=$1" "$run/holder"
 }
 
-# is_changing: a change runs, whoever started it and whether or not anybody still listens to it.
-is_changing() {
-	case $(systemctl show -p ActiveState "$unit.service") in
+# is_busy UNIT: it does something, or is being ended.
+is_busy() {
+	case $(systemctl show -p ActiveState "$1.service") in
 	*=active | *=activating | *=reloading | *=deactivating) ;;
 	*) return 1 ;;
 	esac
+}
+
+# is_changing: a change runs, whoever started it and whether or not anybody still listens to it.
+is_changing() {
+	is_busy "$unit"
+}
+
+# is_drilling: a fault of a drill is there, or being undone. Its session may have lost the lock: that ends at once, and what
+# undoes the fault takes longer.
+is_drilling() {
+	is_busy "$drill"
 }

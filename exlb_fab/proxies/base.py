@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from exlb_fab.platforms import Feature
+
+Admission = Literal["ready", "drain", "disable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One backend server as the running proxy sees it."""
+    """One backend server as the running proxy sees it.
+
+    `sessions` are those that it has now; `bytes_in` go to it, `bytes_out` come from it. `changed_seconds` is how long
+    its status is what it is. `admission` is what an operator lets it have: all connections, those that it has, or none.
+    """
 
     listener: str
     name: str
@@ -19,6 +26,11 @@ class Server:
     check: str
     code: int | None
     detail: str
+    sessions: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    changed_seconds: int | None = None
+    admission: Admission = "ready"
 
     @property
     def up(self) -> bool:
@@ -30,16 +42,25 @@ class Server:
         return self.status == "no check" or self.check not in ("", "INI")
 
     @property
+    def takes(self) -> bool:
+        """Tell whether new connections are sent to it."""
+        return self.up and self.admission == "ready"
+
+    @property
     def unauthorized(self) -> bool:
         return self.code == 401
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyState:
-    """What the admin socket of a running proxy says: which configuration runs, and its servers."""
+    """What the admin socket of a running proxy says: which configuration runs, and its servers.
+
+    `leaving` are the connections to an address that processes which a reload has replaced still have.
+    """
 
     digest: str | None
     servers: tuple[Server, ...]
+    leaving: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +81,9 @@ class Proxy:
     """One kind of proxy: what to install, render and ask.
 
     `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
-    proxy_state, proxy_others, proxy_digest, proxy_settled, proxy_remember, proxy_forget. `memory` is the file that
-    carries the state of the servers over a reload. `log_socket` is where it finds /dev/log from inside of its chroot.
+    proxy_state, proxy_admit ADMISSION LISTENER/SERVER, proxy_others, proxy_digest, proxy_settled, proxy_remember,
+    proxy_forget. `memory` is the file that carries the state of the servers over a reload. `log_socket` is where it
+    finds /dev/log from inside of its chroot.
     `quote` turns any text into one word of its configuration language.
     `ports` are those that a configuration listens on, as far as it says so by number.
     `features` are what the templates may use of a version, `services` what a binary says that it is built with.

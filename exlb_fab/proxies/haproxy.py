@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 
 from exlb_fab.errors import FactsError
 from exlb_fab.platforms import Feature
-from exlb_fab.proxies.base import Domain, Proxy, ProxyState, Server
+from exlb_fab.proxies.base import Admission, Domain, Proxy, ProxyState, Server
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:/@+=-")
 # A password that somebody wrote by hand may be quoted, or hold escaped blanks: all to the end of the line is hidden.
@@ -78,33 +79,57 @@ def mask(text: str) -> str:
 
 
 def parse_state(text: str) -> ProxyState:
-    """Parse the answers to `show info` and `show stat` as `node/haproxy.sh` prints them, one after the other.
+    """Parse what `proxy_state` of `node/haproxy.sh` prints: `show info`, `show stat`, `show servers state`.
 
+    The last one came with 1.6; behind it are lines `leaving COUNT ADDRESS:PORT`.
     Raises FactsError where the statistics have no header line, or not the columns that are needed.
     """
-    info, mark, statistics = text.partition("# pxname")
+    info, mark, rest = text.partition("# pxname")
     if not mark:
         raise FactsError(f"haproxy's admin socket did not answer `show stat`: {text.strip()[:200] or 'no answer'}")
+    statistics, _, states = rest.partition("# be_id")
     found = re.search(r"^description: exlb-([0-9a-f]+)$", info, re.MULTILINE)
     rows = csv.DictReader(("pxname" + statistics).split("\n"), restval="")
+    admissions = _admissions(states)
     try:
-        servers = tuple(_server(row) for row in rows if row.get("type") == "2")
+        servers = tuple(_server(row, admissions) for row in rows if row.get("type") == "2")
     except (KeyError, csv.Error) as error:
         raise FactsError(f"haproxy's `show stat` is not understood: {error}") from error
-    return ProxyState(found[1] if found else None, servers)
+    leaving = {address: int(count) for count, address in re.findall(r"^leaving ([0-9]+) (\S+)$", states, re.MULTILINE)}
+    return ProxyState(found[1] if found else None, servers, leaving)
 
 
-def _server(row: dict[str, str]) -> Server:
-    code = row.get("check_code") or ""
+def _admissions(states: str) -> dict[tuple[str, str], Admission]:
+    """Return what the admin socket was told of each server. A server that is down does not show it in its status.
+
+    Source: haproxy management guide, "show servers state", srv_admin_state: 1 is SRV_ADMF_FMAINT, 8 SRV_ADMF_FDRAIN.
+    """
+    rows = [line.split(" ") for line in states.split("\n")[1:]]
+    flags = {(row[1], row[3]): int(row[6]) for row in rows if len(row) > 6 and re.fullmatch("[0-9]+", row[6])}
+    return {name: "disable" if flag & 1 else "drain" if flag & 8 else "ready" for name, flag in flags.items()}
+
+
+def _server(row: dict[str, str], admissions: Mapping[tuple[str, str], Admission]) -> Server:
+    status = row["status"]
+    told: Admission = "disable" if status.startswith("MAINT") else "drain" if status.startswith("DRAIN") else "ready"
     return Server(
         listener=row["pxname"],
         name=row["svname"],
         address=row.get("addr") or "",
-        status=row["status"],
+        status=status,
         check=(row.get("check_status") or "").removeprefix("* "),
-        code=int(code) if code.isdecimal() else None,
+        code=_count(row.get("check_code")),
         detail=row.get("last_chk") or row.get("check_desc") or "",
+        sessions=_count(row.get("scur")) or 0,
+        bytes_in=_count(row.get("bin")) or 0,
+        bytes_out=_count(row.get("bout")) or 0,
+        changed_seconds=_count(row.get("lastchg")),
+        admission=admissions.get((row["pxname"], row["svname"]), told),
     )
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
 
 
 # Source: fedora-selinux/selinux-policy, policy/modules/contrib/rhcs.te, "haproxy local policy".

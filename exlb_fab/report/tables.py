@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import singledispatch
 
@@ -15,6 +16,7 @@ from exlb_fab.commands.config import ConfigReport
 from exlb_fab.commands.deploy import DeployReport
 from exlb_fab.commands.diff import DiffReport
 from exlb_fab.commands.differences import FileDiff
+from exlb_fab.commands.doctor import DoctorReport
 from exlb_fab.commands.execute import ExecReport
 from exlb_fab.commands.history import GenerationRow, HistoryReport
 from exlb_fab.commands.install import InstallReport
@@ -25,7 +27,7 @@ from exlb_fab.commands.render import RenderReport
 from exlb_fab.commands.restart import RestartReport
 from exlb_fab.commands.rollback import RollbackReport
 from exlb_fab.commands.uninstall import UninstallReport
-from exlb_fab.commands.verify import VerdictRow, VerifyReport
+from exlb_fab.commands.verify import CheckList, VerdictRow, VerifyReport
 from exlb_fab.report.progress import colored_diff
 
 RESULT_STYLES = {
@@ -38,6 +40,13 @@ RESULT_STYLES = {
     "restored": "yellow",
 }
 STATUS_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+VERDICT_STYLES = {"GREEN": "bold green", "RED": "bold red", "INTERRUPTED": "bold yellow"}
+MEANINGS = {
+    "pass": "all is well",
+    "warn": "odd, while clients are served; does not make it red",
+    "fail": "makes it red; the cause, as far as it is known, and what to type next stand below the tables",
+    "skip": "cannot be asked, because of something that fails elsewhere, or is not to be asked",
+}
 
 
 @singledispatch
@@ -48,23 +57,23 @@ def answer(report: Report) -> RenderableType:
 
 @answer.register
 def _install(report: InstallReport) -> RenderableType:
-    verdict = _sentence(report.nodes, "everything is installed", "installed")
-    return Group(_nodes_table("Install", report.nodes), verdict)
+    verdict = sentence(report.nodes, "everything is installed", "installed")
+    return Group(nodes_table("Install", report.nodes), verdict)
 
 
 @answer.register
 def _restart(report: RestartReport) -> RenderableType:
-    return Group(_nodes_table("Restart", report.nodes), _sentence(report.nodes, "nothing restarted", "restarted"))
+    return Group(nodes_table("Restart", report.nodes), sentence(report.nodes, "nothing restarted", "restarted"))
 
 
 @answer.register
 def _push(report: PushReport) -> RenderableType:
     if not report.dry_run:
-        table = _nodes_table("Push", report.nodes)
+        table = nodes_table("Push", report.nodes)
         active = "no file changed" if report.number is None else f"generation {report.number} is active"
-        return Group(table, _sentence(report.nodes, "no changes", active))
+        return Group(table, sentence(report.nodes, "no changes", active))
     words = "dry run: nothing was touched" if report.changes else "no changes"
-    return Group(*_diffs(report.diffs), _nodes_table("Plan", report.nodes), Text(words, "bold"))
+    return Group(*_diffs(report.diffs), nodes_table("Plan", report.nodes), Text(words, "bold"))
 
 
 def _diffs(diffs: Iterable[FileDiff]) -> list[RenderableType]:
@@ -78,7 +87,7 @@ def _diffs(diffs: Iterable[FileDiff]) -> list[RenderableType]:
 @answer.register
 def _diff(report: DiffReport) -> RenderableType:
     bad = _bad(report.nodes)
-    missing = [_nodes_table("Not compared", bad)] if bad else []
+    missing = [nodes_table("Not compared", bad)] if bad else []
     words = Text("the active files differ from the rendered ones", "bold yellow")
     if not report.diffs and bad:
         words = Text("no differences on the nodes that were compared", "bold yellow")
@@ -89,29 +98,29 @@ def _diff(report: DiffReport) -> RenderableType:
 
 @answer.register
 def _rollback(report: RollbackReport) -> RenderableType:
-    table = _nodes_table(f"Back to generation {report.to}", report.nodes)
+    table = nodes_table(f"Back to generation {report.to}", report.nodes)
     if report.dry_run:
         pending = any(row.result == "pending" for row in report.nodes)
         words = "dry run: nothing was touched" if pending else "no changes"
         return Group(*_diffs(report.diffs), table, Text(words, "bold"))
-    return Group(table, _sentence(report.nodes, "no changes", f"generation {report.to} is active again"))
+    return Group(table, sentence(report.nodes, "no changes", f"generation {report.to} is active again"))
 
 
 @answer.register
 def _recover(report: RecoverReport) -> RenderableType:
-    sentence = _sentence(report.nodes, "there was nothing to recover", "recovered")
-    return Group(_nodes_table("Recover", report.nodes), sentence)
+    verdict = sentence(report.nodes, "there was nothing to recover", "recovered")
+    return Group(nodes_table("Recover", report.nodes), verdict)
 
 
 @answer.register
 def _uninstall(report: UninstallReport) -> RenderableType:
-    table = _nodes_table("Uninstall", report.nodes)
+    table = nodes_table("Uninstall", report.nodes)
     nothing = "nothing to do: exlb is not on these nodes"
     if report.dry_run:
         pending = any(row.result == "pending" for row in report.nodes)
         words = "dry run: nothing was touched" if pending else nothing
         return Group(*_diffs(report.diffs), table, Text(words, "bold"))
-    return Group(table, _sentence(report.nodes, nothing, "nothing of exlb is left on these nodes"))
+    return Group(table, sentence(report.nodes, nothing, "nothing of exlb is left on these nodes"))
 
 
 @answer.register
@@ -121,7 +130,7 @@ def _history(report: HistoryReport) -> RenderableType:
     for row in report.generations:
         by_node.setdefault(row.node, []).append(row)
     for node, rows in by_node.items():
-        table = _table("number", "when (UTC)", "who", "what", "changed")
+        table = bare_table("number", "when (UTC)", "who", "what", "changed")
         table.columns[1].no_wrap = True
         for row in rows:
             number = Text(f"{row.number}{' active' if row.active else ''}", "bold green" if row.active else "")
@@ -133,19 +142,19 @@ def _history(report: HistoryReport) -> RenderableType:
     if not parts:
         parts.append(Text("no node keeps a generation yet: exlb push-config makes the first"))
     if bad := _bad(report.nodes):
-        parts.append(_nodes_table("Not asked", bad))
+        parts.append(nodes_table("Not asked", bad))
     return Group(*parts)
 
 
 @answer.register
 def _locks(report: LockReport) -> RenderableType:
-    table = _table("node", "lock", "since (UTC)", "for", "change")
+    table = bare_table("node", "lock", "since (UTC)", "for", "change")
     table.columns[2].no_wrap = True
     for row in report.locks:
         lock = Text(_whose(row.who, row.origin or ""), "yellow") if row.who else Text("free", "green")
         change = Text("runs" if row.changing else "", "yellow")
         table.add_row(Text(row.node, "cyan"), lock, _when(row.since or ""), row.what, change)
-    missing = [_nodes_table("Not asked", bad)] if (bad := _bad(report.nodes)) else []
+    missing = [nodes_table("Not asked", bad)] if (bad := _bad(report.nodes)) else []
     return Group(titled("Locks", table), *missing)
 
 
@@ -203,11 +212,11 @@ def _render(report: RenderReport) -> RenderableType:
 
 @answer.register
 def _config(report: ConfigReport) -> RenderableType:
-    table = _table("variable", "value", "from")
+    table = bare_table("variable", "value", "from")
     for row in report.settings:
         source = row.source.replace(f"{report.path}:", "line ")
         table.add_row(Text(row.name, "bold"), Text(row.value), Text(source, "dim"))
-    outages = _table("what happens", "clients lose the VIP for at most")
+    outages = bare_table("what happens", "clients lose the VIP for at most")
     for outage in report.outages:
         lost = "until somebody acts" if outage.seconds is None else f"{outage.seconds:.1f} s"
         outages.add_row(Text(outage.event), Text(lost))
@@ -216,25 +225,68 @@ def _config(report: ConfigReport) -> RenderableType:
 
 @answer.register
 def _verify(report: VerifyReport) -> RenderableType:
-    parts: list[RenderableType] = [
-        _matrix("Nodes", report, "node"),
-        _matrix(f"VIP {report.vip}: {_held(report)}", report, "vip"),
-        _backends_table(report),
-    ]
-    notable = [verdict for verdict in report.verdicts if verdict.status in ("fail", "warn")]
-    parts.extend(_findings(notable))
-    parts.append(_verdict_line(report))
-    return Group(*parts)
+    return Group(*_verify_tables(report), *_findings(report), _verdict_line(report))
 
 
-def _held(report: VerifyReport) -> str:
+@answer.register
+def _doctor(report: DoctorReport) -> RenderableType:
+    """Show a row per check and answer, with the nodes that it is the answer of."""
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for each in report.verdicts:
+        said = "see below" if each.status in ("fail", "warn") else each.text
+        places.setdefault((each.check, each.status, said), []).append(each.node or "all")
+    table = bare_table("check", "nodes", "verdict", "found")
+    for (check, status, said), nodes in places.items():
+        where = "all" if tuple(nodes) == report.nodes and len(nodes) > 1 else ", ".join(nodes)
+        verdict = Text(status.upper() if status == "fail" else status, STATUS_STYLES[status])
+        table.add_row(Text(check, "cyan"), Text(where), verdict, Text(said))
+    return Group(table, *_findings(report), _verdict_line(report))
+
+
+@answer.register
+def _checks(report: CheckList) -> RenderableType:
+    table = bare_table("check", "passes where")
+    for check in report.checks:
+        passes = Text(check.title)
+        table.add_row(Text(check.id, "cyan"), passes.append(f"\n{check.about}", "dim") if check.about else passes)
+    meanings = (Text.assemble((status, STATUS_STYLES[status]), f"  {said}") for status, said in MEANINGS.items())
+    return Group(table, *meanings)
+
+
+def round_of_verify(report: VerifyReport) -> RenderableType:
+    """Return a report for a screen that may be too low for all of it: what matters comes first."""
+    at = Text(f"{report.at:%Y-%m-%d %H:%M:%S} UTC  ", "dim")
+    return Group(at.append_text(_verdict_line(report)), *_findings(report), Text(), *_verify_tables(report))
+
+
+def _verify_tables(report: VerifyReport) -> list[RenderableType]:
+    """Return what was found where, as far as it was asked."""
+    families = {check.id.partition(".")[0] for check in report.checks}
+    parts = {
+        "node": _matrix("Nodes", report, "node"),
+        "vip": _matrix(f"VIP {report.vip}: {held(report)}", report, "vip"),
+        "backend": _backends_table(report),
+    }
+    shown = [part for family, part in parts.items() if family in families or not report.checks]
+    passed = Counter(
+        family
+        for verdict in report.verdicts
+        if verdict.status == "pass" and (family := verdict.check.partition(".")[0]) not in parts
+    )
+    if passed:
+        shown.append(Text(f"Passed too: {', '.join(f'{family} {count}' for family, count in passed.items())}", "green"))
+    return shown
+
+
+def held(report: VerifyReport) -> str:
     """Say who holds the VIP; a node that could not be asked may, as far as anybody knows."""
     if report.holders:
         return f"held by {', '.join(report.holders)}"
     return " or ".join(("held by nobody", *report.not_asked))
 
 
-def _table(*columns: str) -> Table:
+def bare_table(*columns: str) -> Table:
+    """Return an empty table as all of exlb are: no lines but under its head."""
     table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -251,9 +303,10 @@ def titled(title: str, table: Table) -> RenderableType:
     return Group(Text(title, "bold"), table)
 
 
-def _nodes_table(title: str, rows: Sequence[NodeRow]) -> RenderableType:
+def nodes_table(title: str, rows: Sequence[NodeRow]) -> RenderableType:
+    """Return how a command ended on each node."""
     timed = any(row.seconds for row in rows)
-    table = _table("node", "result", "what", *(["time"] if timed else []))
+    table = bare_table("node", "result", "what", *(["time"] if timed else []))
     for row in rows:
         detail = row.detail + (f"\nnext: {row.hint}" if row.hint else "")
         time = [f"{row.seconds:.1f} s" if row.seconds else ""] if timed else []
@@ -261,7 +314,8 @@ def _nodes_table(title: str, rows: Sequence[NodeRow]) -> RenderableType:
     return titled(title, table)
 
 
-def _sentence(rows: Iterable[NodeRow], unchanged: str, changed: str) -> Text:
+def sentence(rows: Iterable[NodeRow], unchanged: str, changed: str) -> Text:
+    """Return how it ended on all of them together."""
     results = [row.result for row in rows]
     bad = [
         f"{results.count(kind)} {kind}"
@@ -278,7 +332,7 @@ def _matrix(title: str, report: VerifyReport, family: str) -> RenderableType:
     asked = [check.id for check in report.checks if check.id.startswith(f"{family}.")]
     found = {(verdict.check, verdict.node): verdict for verdict in report.verdicts}
     columns = [check for check in asked if (check, None) not in found]
-    table = _table("node", *(check.partition(".")[2] for check in columns))
+    table = bare_table("node", *(check.partition(".")[2] for check in columns))
     for node in report.nodes:
         table.add_row(Text(node, "cyan"), *(_cell(found.get((check, node))) for check in columns))
     return titled(title, table)
@@ -292,7 +346,7 @@ def _cell(verdict: VerdictRow | None) -> Text:
 
 
 def _backends_table(report: VerifyReport) -> RenderableType:
-    table = _table("listener", "backend", *report.nodes)
+    table = bare_table("listener", "backend", *report.nodes)
     for row in report.backends:
         backend = row.address if row.server in row.address else f"{row.server} {row.address}"
         cells = (row.seen.get(node, "-") for node in report.nodes)
@@ -303,12 +357,18 @@ def _backends_table(report: VerifyReport) -> RenderableType:
     return titled("Backends, as the proxy of each node sees them", table)
 
 
-def _findings(verdicts: Iterable[VerdictRow]) -> list[Text]:
+def alike(report: VerifyReport | DoctorReport) -> dict[tuple[str, str, str | None], list[VerdictRow]]:
+    """Return the verdicts that have something to say, by check, status and what to type next."""
+    groups: dict[tuple[str, str, str | None], list[VerdictRow]] = {}
+    for verdict in report.verdicts:
+        if verdict.status in ("fail", "warn"):
+            groups.setdefault((verdict.check, verdict.status, verdict.hint), []).append(verdict)
+    return groups
+
+
+def _findings(report: VerifyReport | DoctorReport) -> list[Text]:
     """Return one paragraph per check that has something to say: its sentences, their causes, what to type next."""
-    alike: dict[tuple[str, str, str | None], list[VerdictRow]] = {}
-    for verdict in verdicts:
-        alike.setdefault((verdict.check, verdict.status, verdict.hint), []).append(verdict)
-    return [_finding(check, status, hint, group) for (check, status, hint), group in alike.items()]
+    return [_finding(check, status, hint, group) for (check, status, hint), group in alike(report).items()]
 
 
 def _finding(check: str, status: str, hint: str | None, verdicts: Sequence[VerdictRow]) -> Text:
@@ -327,15 +387,5 @@ def _finding(check: str, status: str, hint: str | None, verdicts: Sequence[Verdi
     return text
 
 
-def _verdict_line(report: VerifyReport) -> Text:
-    counts = report.counts
-    numbers = ", ".join(f"{counts[status]} {status}" for status in ("pass", "warn", "fail", "skip") if counts[status])
-    if report.interrupted:
-        return Text(f"INTERRUPTED: no verdict ({numbers})", "bold yellow")
-    if report.green and report.expect_no_apiserver:
-        return Text(
-            f"GREEN: the entrance at {report.vip} stands, no apiserver is expected yet ({numbers})", "bold green"
-        )
-    if report.green:
-        return Text(f"GREEN: a client that connects to {report.vip} is served ({numbers})", "bold green")
-    return Text(f"RED: a client may not be served, or may not be after a failure ({numbers})", "bold red")
+def _verdict_line(report: VerifyReport | DoctorReport) -> Text:
+    return Text(report.sentence, VERDICT_STYLES[report.word])

@@ -14,6 +14,7 @@ from exlb_fab.cluster import (
     HealthCheck,
     Listener,
     ProxySettings,
+    Scheme,
     SendProxy,
     Stats,
     Timeouts,
@@ -25,6 +26,7 @@ from exlb_fab.values import Extra
 
 APISERVER_LISTENER = "kube-master"
 INGRESS_LISTENERS = {"HTTP": "ingress-node", "HTTPS": "ingress-node-tls"}
+INGRESS_SCHEMES: dict[str, Scheme] = {"HTTP": "http", "HTTPS": "https"}
 STATS_LISTENER = "admin_stats"
 SHORT_MS = 600_000  # less cuts watches and logs -f: docs/findings.md
 
@@ -251,7 +253,7 @@ def listeners(draft: ListenersDraft, nodes: NodesDraft) -> tuple[Listener, ...]:
     pairs = zip(draft.names or hosts, hosts, strict=True)
     backends = tuple(Backend(name, host, draft.source_port) for name, host in pairs)
     return (
-        Listener(APISERVER_LISTENER, draft.destination_port, backends, check, draft.balance),
+        Listener(APISERVER_LISTENER, draft.destination_port, backends, check, draft.balance, scheme="https"),
         *(
             Listener(
                 INGRESS_LISTENERS[kind],
@@ -260,6 +262,7 @@ def listeners(draft: ListenersDraft, nodes: NodesDraft) -> tuple[Listener, ...]:
                 draft.check,
                 draft.balance,
                 draft.send_proxy,
+                INGRESS_SCHEMES[kind],
             )
             for kind, each in draft.ingress.items()
             if each.node_port
@@ -271,7 +274,13 @@ def listeners(draft: ListenersDraft, nodes: NodesDraft) -> tuple[Listener, ...]:
                 tuple(Backend(f"{host}:{port}", host, port) for host, port in each.backends),
                 replace(draft.check, method=each.method, path=each.path),
                 draft.balance,
+                scheme=_scheme(each.method),
             )
             for each in draft.extra
         ),
     )
+
+
+def _scheme(method: CheckMethod) -> Scheme:
+    """Return what clients of an extra listener speak, by the health check that the file gives it."""
+    return method if method in ("http", "https") else "tcp"

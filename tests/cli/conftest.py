@@ -10,8 +10,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from exlb_fab import locking, rendering, rollout
+from exlb_fab import client, locking, rendering, rollout
 from exlb_fab.cli.app import app
+from exlb_fab.commands import backend
+from exlb_fab.fleet import Fleet
 from exlb_fab.rendering import Templates
 from exlb_fab.understanding import load
 from tests.fake import Clock, FakeFleet, environment_file
@@ -31,7 +33,9 @@ class Site:
 
     def exlb(self, command: str, *words: str, status: int = 0) -> Ran:
         """Run a command; any other exit status than `status` is a failure of the test."""
-        found = CliRunner().invoke(app, [*command.split(), "-e", str(self.env), *words], obj=self.fleet.connector)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "request", self.fleet.request)
+            found = CliRunner().invoke(app, [*command.split(), "-e", str(self.env), *words], obj=self.fleet.connector)
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception
         assert found.exit_code == status, f"exit {found.exit_code}\n{found.stdout}\n{found.stderr}"
@@ -70,10 +74,12 @@ def made_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let the gates of a roll-out and who waits for a lock wait without waiting."""
+    """Let the gates of a roll-out, a second look and who waits for a lock wait without waiting."""
     made = Clock()
+    monkeypatch.setattr(Fleet, "wait", lambda fleet, seconds: made.sleep(seconds))
     monkeypatch.setattr(rollout, "time", made)
     monkeypatch.setattr(locking, "time", made)
+    monkeypatch.setattr(backend, "time", made)
     monkeypatch.setattr(rollout, "PAUSE_SECONDS", 2.0)  # a quarter of the looks, which are what a test waits for
     return made
 

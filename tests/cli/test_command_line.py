@@ -34,7 +34,13 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("history",),
     ("diff",),
     ("lock status",),
+    ("backend list",),
+    ("backend drain", "198.51.100.11"),
+    ("backend ready", "198.51.100.11"),
+    ("status",),
+    ("logs",),
     ("verify",),
+    ("doctor",),
     ("exec", "--", "true"),
     ("render",),
     ("config",),
@@ -77,7 +83,7 @@ def test_json_alone_stands_on_stdout(words: tuple[str, ...], start: str, request
     allow_true(site)
     refusals = {"push-config": 1, "restart": 1, "diff": 1, "rollback": 2, "install --upgrade": 1}
     refused = refusals.get(words[0], refusals.get(spelled(words), 0)) if start == "fresh" else 0
-    red = start == "fresh" and words[0] == "verify"
+    red = start == "fresh" and words[0].startswith(("verify", "backend"))
     ran = site.exlb(*with_options(words, "-o", "json", "-v"), status=1 if red else refused)
     if refused:
         assert ran.stdout == "", "a refusal has no answer"

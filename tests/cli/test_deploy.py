@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exlb_fab.errors import AuthenticationError
+from exlb_fab.errors import AuthenticationError, OverdueError
 from tests.cli.conftest import Site
 from tests.fake import ROCKY, Clock
 
@@ -182,3 +182,12 @@ def test_upgrade_of_a_node_on_which_something_is_not_installed_is_sent_to_instal
     assert "lb2: not installed: socat" in ran.said
     assert "next: exlb install" in ran.said
     assert upgraded(green) == []
+
+
+def test_install_that_takes_too_long_is_told_with_the_option_that_gives_it_more_time(fresh: Site) -> None:
+    def overdue(call: str) -> None:
+        if call.startswith("install"):
+            raise OverdueError("lb2: no end after 600 s", hint="exlb ssh lb2")
+
+    fresh.fleet["lb2"].before = overdue
+    assert "--timeout SECONDS gives more time" in fresh.exlb("install", status=1).said

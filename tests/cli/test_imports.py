@@ -18,5 +18,6 @@ def test_the_command_line_loads_no_ssh_before_a_node_is_contacted() -> None:
 
 
 def test_the_model_loads_no_terminal() -> None:
-    modules = "planning, rendering, checks, facts, vrrp, fleet, rollout"
-    assert not loaded(f"from exlb_fab import {modules}") & {"rich", "typer", "click", "fabric", "pydantic"}
+    modules = "planning, rendering, checks, client, facts, vrrp, fleet, rollout"
+    others = {"rich", "typer", "click", "fabric", "pydantic", "cryptography", "ssl", "http"}
+    assert not loaded(f"from exlb_fab import {modules}") & others

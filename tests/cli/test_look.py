@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from exlb_fab.facts import Reply
 from exlb_fab.remote import Completed
 from exlb_fab.system import drop_in_path
+from tests.certificates import certificate
 from tests.cli.conftest import Site
-from tests.fake import KEEPALIVED_PATH, PROXY
+from tests.fake import KEEPALIVED_PATH, PROXY, VIP, mac
 from tests.ran import Ran
 
 
@@ -64,6 +69,83 @@ def test_verify_of_chosen_nodes_says_nothing_of_the_others(green: Site) -> None:
     green.fleet["lb2"].files[PROXY.path].text += "# edited\n"
     ran = green.exlb("verify", "--nodes", "lb1", "-o", "json")
     assert {row["node"] for row in ran.json["verdicts"]} == {"lb1", None}
+
+
+def test_verify_is_green_where_the_bastion_has_no_way_to_the_vip(green: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(green.fleet, "request", lambda url: None)
+    ran = green.exlb("verify", "-o", "json")
+    assert found(ran, "skip") == {("vip.bastion", None)}
+    assert ran.json["green"]
+
+
+def test_verify_is_red_where_the_bastion_reaches_the_holder_and_not_the_vip(
+    green: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "https://198.51.100.11:8443/readyz"
+    monkeypatch.setattr(
+        green.fleet, "request", lambda url: Reply(200, "", accepted=True, body="ok") if url == own else None
+    )
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert found(ran, "fail") == {("vip.bastion", None)}
+    assert f"the bastion reaches lb1, and not {VIP}" in ran.stdout
+
+
+def test_bastion_asks_nothing_past_the_vips_where_the_proxy_is_bound_to_them_alone(
+    site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = site(BIND="vip").deploy(), list[str]()
+    monkeypatch.setattr(made.fleet, "request", asked.append)
+    ran = made.exlb("verify", "-o", "json")
+    assert found(ran, "skip") == {("vip.bastion", None)}
+    assert asked == [f"https://{VIP}:8443/readyz"]
+
+
+def test_verify_asks_through_every_vip(site: Callable[..., Site]) -> None:
+    made, second = site(EXTRA_VIPS="(198.51.100.101)").deploy(), "198.51.100.101"
+    made.fleet["lb3"].answers[f"request https://{second}:8443/readyz"] = (7, "curl: (7) refused\n000 0\nbody ")
+    made.fleet["lb2"].answers[f"neighbours {second}"] = (0, f"{second} dev eth0 lladdr 02:00:00:00:66:66 REACHABLE")
+    ran = made.exlb("verify", "-o", "json", status=1)
+    assert found(ran, "fail") == {("vip.request", "lb3"), ("vip.mac", "lb2")}
+    assert found(ran, "warn") == {("certificate.names", None)}
+
+
+def test_verify_is_red_where_something_that_is_no_apiserver_answers(green: Site) -> None:
+    own = "https://198.51.100.12:8443/readyz"
+    green.fleet["lb2"].answers[f"request {own}"] = (0, "404 1\nbody <html>")
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert found(ran, "fail") == {("backend.request", "lb2")}
+
+
+def test_verify_is_red_where_the_bastion_alone_is_not_served(green: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Reply(None, "Connection refused", accepted=False)
+    monkeypatch.setattr(green.fleet, "request", lambda url: refused)
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert found(ran, "fail") == {("vip.bastion", None)}
+
+
+def test_verify_finds_a_node_that_sends_to_another_one_than_the_holder(green: Site) -> None:
+    entry = f"{VIP} dev eth0 lladdr {mac(green.fleet['lb2'].node)} REACHABLE"
+    green.fleet["lb3"].answers[f"neighbours {VIP}"] = (0, entry)
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert found(ran, "fail") == {("vip.mac", "lb3")}
+
+
+def test_verify_warns_of_a_certificate_without_the_vip(green: Site) -> None:
+    green.fleet["lb2"].answers["certificate 198.51.100.12:6443"] = (0, certificate("198.51.100.12"))
+    ran = green.exlb("verify", "-o", "json")
+    assert found(ran, "warn") == {("certificate.names", None)}
+
+
+def test_verify_asks_every_other_listener_from_every_node_by_both_ways(site: Callable[..., Site]) -> None:
+    values = {"INGRESS_NODE_IPS": "(198.51.100.31)", "INGRESS_HTTP_NODEPORT": "30080"}
+    made = site(**values, EXTRA_LISTENERS="('db 5432 198.51.100.41:5432')").deploy()
+    refused = (1, "2026/11/21 15:00:00 socat[7] E connect(5, AF=2, 16): Connection refused")
+    made.fleet["lb3"].answers[f"request tcp://{VIP}:5432"] = refused
+    made.fleet["lb2"].answers["request http://198.51.100.12:80/"] = (7, "curl: (7) Failed to connect\n000 0")
+    ran = made.exlb("verify", "-o", "json", status=1)
+    assert {("listener.vip", "lb3"), ("listener.own", "lb2")} == {
+        (check, node) for check, node in found(ran, "fail") if check.startswith("listener.")
+    }
 
 
 def test_verify_changes_nothing_with_one_exec_per_node(green: Site) -> None:

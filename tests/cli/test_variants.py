@@ -12,7 +12,7 @@ from tests.fake import KEEPALIVED_PATH, PROXY, FakeNode
 
 AUTO = {"VIP_IF": "auto"}
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n"
-CONTAINER = 'PRETTY_NAME="x"\nID=debian\nHOST=x\nCONTAINER=lxc\nUSER_ID=0\nMANAGERS=apt-get\n'
+CONTAINER = 'PRETTY_NAME="x"\nID=debian\nHOST=x\nCONTAINER=lxc\nUSER_ID=0\nEPOCH=2000\nMANAGERS=apt-get\n'
 V6 = {
     "NODE_IPS": "(2001:db8::11 2001:db8::12 2001:db8::13)",
     "MASTER_VIP": "2001:db8::100",

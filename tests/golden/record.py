@@ -1,4 +1,4 @@
-"""Record what the probe says of a node: the texts that tests/unit/test_facts.py reads.
+"""Record what the probe says of a node: the texts that tests/unit/test_answers.py reads.
 
 After a change of node/probe.sh, or of what is asked:
 
@@ -21,7 +21,7 @@ import os
 import sys
 from pathlib import Path
 
-from exlb_fab import departure, facts
+from exlb_fab import departure, questions
 from exlb_fab.events import silent
 from exlb_fab.node import probe
 from exlb_fab.proxies import PROXIES
@@ -34,9 +34,9 @@ def record(path: Path) -> None:
     """Write the answers of the first node of $EXLB_ENV, to all that exlb asks of any node and to some more."""
     cluster = load(Path(os.environ["EXLB_ENV"]))
     node, proxy = cluster.nodes[0], PROXIES[cluster.proxy]
-    questions = [
-        *facts.configuration_questions(cluster),
-        *facts.service_questions(cluster, node),
+    asked = [
+        *questions.configuration_questions(cluster),
+        *questions.service_questions(cluster, node),
         *departure.questions(),
         f"kernel {DGRAM_QLEN}",
         "lock",
@@ -47,7 +47,7 @@ def record(path: Path) -> None:
     ]
     connector = SshConnector(cluster.ssh, SshOptions(), silent)
     remote = connector(node)
-    done = remote.run(probe(proxy.program), data="".join(f"{question}\n" for question in dict.fromkeys(questions)))
+    done = remote.run(probe(proxy.program), data="".join(f"{question}\n" for question in dict.fromkeys(asked)))
     path.write_text(done.stdout, encoding="utf-8")
     remote.close()
     connector.close()

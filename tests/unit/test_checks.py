@@ -5,27 +5,38 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, ip_interface
 from typing import Any
 
 import pytest
 
 from exlb_fab import checks
 from exlb_fab.checks import CHECKS, Verdict, View
-from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node
+from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node, Vip
 from exlb_fab.commands.verify import VerdictRow, VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
-from exlb_fab.facts import Facts, FileFact, Generations, Reply, Socket, Survey, Unit, node_url, vip_url
+from exlb_fab.facts import Address, Facts, FileFact, Generations, Reply, Socket, Survey, Unit
 from exlb_fab.platforms import parse_version
-from exlb_fab.proxies import ProxyState, Server
-from exlb_fab.rendering import Target, Templates, render
+from exlb_fab.proxies import Admission, ProxyState, Server
+from exlb_fab.questions import node_url, vip_url
+from exlb_fab.rendering import Rendered, Target, Templates, render
 from tests.fake import PROXYING, cluster, converged, fact, holding
 
 THREE = cluster()
 KUBE = THREE.apiserver_listener
 TEMPLATES = Templates()
-DESIRED = {node: render(THREE, node, TEMPLATES, Target()) for node in THREE.nodes}
+
+
+def rendered(of: Cluster, templates: Templates = TEMPLATES) -> dict[Node, Rendered]:
+    """Return what every node of a cluster gets."""
+    return {node: render(of, node, templates, Target()) for node in of.nodes}
+
+
+DESIRED = rendered(THREE)
 LB1, LB2, LB3 = THREE.nodes
 VIP = "198.51.100.100"
+OTHER = Vip(IPv4Address("198.51.100.101"), None)
 STOPPED = Unit("loaded", "failed", "failed", "enabled", ("[ALERT] cannot bind socket", "Main process exited"))
 RUNNING = Unit("loaded", "active", "running", "enabled")
 
@@ -43,22 +54,37 @@ def view(
     """Return what a probe of three nodes saw; `everywhere` differs on all of them, the rest on lb2."""
     found = {}
     for node in of.nodes:
-        changes = {**(everywhere or {}), **(lb2 if node == LB2 else {})}
+        changes = {"generations": Generations(1, kept=(0, 1)), **(everywhere or {}), **(lb2 if node == LB2 else {})}
         facts = converged(of, node, DESIRED[node].files, **changes)
         found[node] = holding(of, facts) if node in holders else facts
     errors = {node: error or UnreachableError(f"{node}: cannot connect", hint="is it up?") for node in away}
     answered = {node: facts for node, facts in found.items() if node not in away}
-    return View(of, Survey(answered, errors), DESIRED, expect_no_apiserver)
+    return View(of, Survey(answered, errors), DESIRED, expect_no_apiserver, bastion=OK)
+
+
+def holding_both(seen: View) -> View:
+    """Return the same view, in which lb1 has the second VIP as well."""
+    facts = seen.facts(LB1)
+    other = Address("eth0", ip_interface(f"{OTHER}/32"))
+    both = replace(facts, addresses=(*facts.addresses, other))
+    return replace(seen, survey=replace(seen.survey, facts={**seen.survey.facts, LB1: both}))
+
+
+def answers(seen: View) -> tuple[Verdict, ...]:
+    """Return all answers. Whatever a test makes a check warn of or fail, it has to say what to do next."""
+    found = checks.verdicts(seen)
+    assert [each for each in found if each.status in ("warn", "fail") and not each.hint] == []
+    return found
 
 
 def verdict(check: str, node: Node | None, seen: View) -> Verdict:
     """Return the one answer to a check about a node, or about all."""
-    (found,) = [each for each in checks.verdicts(seen) if (each.check, each.node) == (check, node)]
+    (found,) = [each for each in answers(seen) if (each.check, each.node) == (check, node)]
     return found
 
 
 def failing(seen: View) -> set[tuple[str, str | None]]:
-    found = [each for each in checks.verdicts(seen) if each.status == "fail"]
+    found = [each for each in answers(seen) if each.status == "fail"]
     return {(each.check, each.node.name if each.node else None) for each in found}
 
 
@@ -92,7 +118,9 @@ def test_every_answer_about_healthy_nodes_is_a_pass() -> None:
 
 def test_the_name_of_a_check_is_its_own_and_begins_with_its_family() -> None:
     assert len({check.id for check in CHECKS}) == len(CHECKS)
-    assert {check.family for check in CHECKS} == {"node", "config", "vip", "firewall", "backend"}
+    assert {check.family for check in CHECKS} == {
+        *("node", "host", "config", "vip", "vrrp", "firewall", "backend", "listener", "certificate")
+    }
 
 
 # The entrance as a whole
@@ -123,7 +151,7 @@ def test_stopped_proxy_is_one_finding_and_not_six() -> None:
     seen = view(units={"haproxy": STOPPED, "keepalived": RUNNING}, proxy_state=None, sockets=())
     assert failing(seen) == {("node.proxy", "lb2")}
     skipped = {each.check for each in checks.verdicts(seen) if each.status == "skip"}
-    assert skipped == {"node.ports", "node.running", "backend.request", "backend.servers"}
+    assert skipped == {"node.ports", "node.running", "vrrp.state", "backend.request", "backend.servers"}
 
 
 # Reaching the nodes
@@ -149,7 +177,19 @@ def test_nothing_can_be_said_where_no_node_answers() -> None:
     seen = view(away=THREE.nodes)
     found = {each.check: each for each in checks.verdicts(seen) if each.node is None}
     assert {each.status for each in found.values()} == {"skip"}
-    assert set(found) == {"node.same-versions", "vip.single-holder", "vip.extra", "backend.any"}
+    assert set(found) == {
+        "node.same-versions",
+        "host.clock",
+        "vip.single-holder",
+        "vip.extra",
+        "vip.bastion",
+        "vrrp.agree",
+        "vrrp.law",
+        "vrrp.strangers",
+        "backend.any",
+        "certificate.names",
+        "certificate.dates",
+    }
 
 
 # Nodes
@@ -260,6 +300,21 @@ def test_change_that_was_interrupted_behind_its_last_file_is_found(changing: boo
 
 
 @pytest.mark.parametrize(
+    ("generations", "words"),
+    [
+        (Generations(), "same, but in no generation"),
+        (Generations(2, edited=True, kept=(0, 1, 2)), "same, but not those of generation 2"),
+    ],
+)
+def test_right_files_that_no_generation_brought_are_a_warning(generations: Generations, words: str) -> None:
+    found = verdict("node.files", LB2, view(generations=generations))
+    assert found.status == "warn"
+    assert words in found.text
+    changing = replace(generations, changing=True)
+    assert verdict("node.files", LB2, view(generations=changing)).status == "pass"
+
+
+@pytest.mark.parametrize(
     ("state", "words"),
     [
         (None, "its admin socket does not answer"),
@@ -271,7 +326,11 @@ def test_proxy_that_runs_something_else_than_its_file_is_red(state: ProxyState |
     found = verdict("node.running", LB2, view(proxy_state=state, proxy_silence="socat: Connection refused"))
     assert found.status == "fail"
     assert words in found.text
-    assert found.cause == ("socat: Connection refused" if state is None else None)
+    assert found.cause == (
+        "socat: Connection refused"
+        if state is None
+        else "its file was changed and not loaded, or is not what a push would write"
+    )
 
 
 # The VIP
@@ -310,6 +369,30 @@ def test_vip_that_serves_nobody_is_red_also_where_a_node_could_not_be_asked() ->
     assert found.status == "fail"
 
 
+def test_proxy_without_an_apiserver_on_a_node_that_could_not_be_asked_holds_the_vip_all_the_same() -> None:
+    found = verdict("vip.single-holder", None, view(holders=[], away=[LB1], replies=replies(EMPTY)))
+    assert found.status == "warn"
+
+
+def test_only_node_is_a_warning_as_nobody_would_take_the_vip_over() -> None:
+    one = replace(THREE, nodes=THREE.nodes[:1])
+    found = verdict("vip.single-holder", None, view(of=one))
+    assert (found.status, found.text) == (
+        "warn", f"{VIP} is on lb1, and there is one node: nobody would take it over",
+    )  # fmt: skip
+
+
+def test_every_vip_is_asked_and_the_one_that_does_not_serve_is_named() -> None:
+    of = replace(THREE, extra_vips=(OTHER,))
+    urls = {**replies(OK), vip_url(of, OTHER): REFUSED}
+    seen = holding_both(view(of=of, replies=urls, pings={VIP: True, str(OTHER): False}))
+    assert verdict("vip.request", LB1, seen).text == "200"
+    found = verdict("vip.request", LB2, seen)
+    assert (found.status, found.cause) == ("fail", REFUSED.error)
+    assert found.text == f"{OTHER}: https://{OTHER}:8443/readyz from lb2: not served"
+    assert verdict("vip.ping", LB2, seen).text == f"{OTHER}: {OTHER} does not answer ping from lb2"
+
+
 def test_role_tells_who_holds_the_vip_beside_what_is_configured() -> None:
     seen = view(holders=[LB2])
     assert [verdict("vip.role", node, seen).text for node in THREE.nodes] == [
@@ -318,8 +401,15 @@ def test_role_tells_who_holds_the_vip_beside_what_is_configured() -> None:
 
 
 def test_vip_that_does_not_answer_ping_is_red() -> None:
-    found = verdict("vip.ping", LB2, view(pings={VIP: False}))
+    found = verdict("vip.ping", LB2, view(pings={VIP: False}, replies=replies(REFUSED)))
     assert (found.status, found.text) == ("fail", f"{VIP} does not answer ping from lb2")
+
+
+@pytest.mark.parametrize("reply", [OK, EMPTY])
+def test_vip_that_takes_connections_and_drops_pings_is_a_warning(reply: Reply) -> None:
+    found = verdict("vip.ping", LB2, view(pings={VIP: False}, replies=replies(reply)))
+    assert found.status == "warn"
+    assert "drops ICMP" in (found.cause or "")
 
 
 @pytest.mark.parametrize("check", ["vip.request", "backend.request"])
@@ -333,6 +423,18 @@ class TestRequest:
     def test_answer_of_an_apiserver_is_a_pass_even_one_that_wants_a_login(self, check: str, code: int) -> None:
         found = self.found(check, Reply(code, "", accepted=True))
         assert (found.status, found.text) == ("pass", str(code))
+
+    @pytest.mark.parametrize("expected", [False, True])
+    def test_answer_of_something_that_is_no_apiserver_is_red_and_says_what_it_is(
+        self, check: str, expected: bool
+    ) -> None:
+        found = self.found(check, Reply(404, "", accepted=True, body="<html>"), expect_no_apiserver=expected)
+        assert (found.status, found.cause) == ("fail", "it says '<html>'")
+        assert "something that is no apiserver answers with status 404" in found.text
+
+    @pytest.mark.parametrize("body", ["ok", "ok ", '{   "kind": "Status",   "apiVersion": "v1", ', "[+]ping ok [+]log"])
+    def test_words_of_an_apiserver_are_known_by_their_beginning(self, check: str, body: str) -> None:
+        assert self.found(check, Reply(200, "", accepted=True, body=body)).status == "pass"
 
     @pytest.mark.parametrize("code", [500, 503])
     def test_apiserver_that_is_not_ready_is_red(self, check: str, code: int) -> None:
@@ -358,12 +460,12 @@ class TestRequest:
     [
         ("backend.request", [LB1], "exlb restart haproxy --nodes lb2"),
         ("vip.request", [LB1], "exlb restart haproxy --nodes lb1"),
-        ("vip.request", [], None),
-        ("vip.request", [LB1, LB3], None),
+        ("vip.request", [], "exlb status shows who holds the VIP"),
+        ("vip.request", [LB1, LB3], "exlb status shows who holds the VIP"),
     ],
 )
 def test_refused_connection_leads_to_the_one_proxy_that_should_have_taken_it(
-    check: str, holders: list[Node], hint: str | None
+    check: str, holders: list[Node], hint: str
 ) -> None:
     assert verdict(check, LB2, view(holders=holders, replies=replies(REFUSED))).hint == hint
 
@@ -397,8 +499,8 @@ def test_listener_without_any_backend_is_red_whatever_the_others_have() -> None:
     web = Listener("web", 80, (Backend("w", "198.51.100.31", 80),), KUBE.check, "source")
     state = states(*[("UP", "L7OK", 200)] * 3)
     down = Server("web", "w", "198.51.100.31:80", "DOWN", "L4CON", None, "Connection refused")
-    seen = view(proxy_state=replace(state, servers=(*state.servers, down)))
-    seen = replace(seen, cluster=replace(seen.cluster, listeners=(KUBE, web)))
+    of = replace(THREE, listeners=(KUBE, web))
+    seen = view(of=of, proxy_state=replace(state, servers=(*state.servers, down)))
     found = verdict("backend.servers", LB2, seen)
     assert (found.status, found.text) == ("fail", "3 of 4 up, none of web")
     assert found.cause == "w DOWN: Connection refused"
@@ -408,7 +510,7 @@ def test_backend_that_is_down_is_told_with_its_reason() -> None:
     state = states(("UP", "L7OK", 200), ("DOWN", "L7STS", 500), ("UP", "L7OK", 200))
     found = verdict("backend.servers", LB2, view(proxy_state=state))
     assert found.cause == "198.51.100.12 DOWN: L7STS (status 500)"
-    assert found.hint is None
+    assert found.hint == "exlb ssh lb2 -- curl -k https://198.51.100.12:6443/readyz"
 
 
 def test_proxy_that_serves_another_address_than_configured_is_red() -> None:
@@ -454,7 +556,44 @@ def test_no_backend_is_no_finding_where_none_is_expected() -> None:
 def test_one_backend_that_one_node_sees_is_some_backend() -> None:
     down = {"proxy_state": states(("DOWN", "L4CON", None))}
     assert verdict("backend.any", None, view(everywhere=down)).status == "fail"
-    found = verdict("backend.any", None, view(everywhere=down, proxy_state=states(("UP", "L7OK", 200))))
+    found = verdict("backend.any", None, view(everywhere=down, proxy_state=states(*[("UP", "L7OK", 200)] * 2)))
+    assert (found.status, found.text) == ("pass", "2 up")
+
+
+UP, DOWN = ("UP", "L7OK", 200), ("DOWN", "L4CON", None)
+
+
+def test_only_apiserver_that_is_up_and_on_a_node_is_lost_with_that_node() -> None:
+    found = verdict("backend.any", None, view(everywhere={"proxy_state": states(DOWN, UP, DOWN)}))
+    assert (found.status, found.text) == (
+        "fail", "only 198.51.100.12 is up, on lb2 itself: with that node clients lose every apiserver",
+    )  # fmt: skip
+    assert found.hint == "exlb ssh lb1 -- curl -k https://198.51.100.11:6443/readyz"
+
+
+def test_apiservers_that_went_with_a_node_that_could_not_be_asked_are_no_finding_of_their_own() -> None:
+    left = {"proxy_state": states(DOWN, UP, DOWN)}
+    assert verdict("backend.any", None, view(away=[LB1, LB3], everywhere=left)).status == "pass"
+    assert verdict("backend.any", None, view(away=[LB1], everywhere=left)).status == "fail"
+
+
+@pytest.mark.parametrize("other", ["drain", "disable"])
+def test_only_apiserver_that_is_up_is_a_pass_while_another_one_was_told_to_stand_aside(other: Admission) -> None:
+    state = states(DOWN, UP, DOWN)
+    told = replace(state, servers=(replace(state.servers[0], admission=other), *state.servers[1:]))
+    assert verdict("backend.any", None, view(everywhere={"proxy_state": told})).status == "pass"
+
+
+def test_only_apiserver_that_is_up_is_a_pass_while_others_are_not_checked_yet_or_where_it_is_on_no_node() -> None:
+    unchecked = states(UP, ("UP 1/2", "INI", None), DOWN)
+    assert verdict("backend.any", None, view(everywhere={"proxy_state": unchecked})).status == "pass"
+    servers = tuple(Backend(str(number), f"198.51.100.20{number}", 6443) for number in (1, 2))
+    of = replace(THREE, listeners=(replace(KUBE, backends=servers),))
+    seen = tuple(
+        Server(KUBE.name, each.name, each.endpoint, *status, "")
+        for each, status in zip(servers, (UP, DOWN), strict=True)
+    )
+    found = verdict("backend.any", None, view(of=of, everywhere={"proxy_state": ProxyState("", seen)}))
     assert (found.status, found.text) == ("pass", "1 up")
 
 
@@ -472,8 +611,8 @@ def report(*rows: tuple[str, bool], interrupted: bool = False) -> VerifyReport:
         for status, unreachable in rows
     )
     return VerifyReport(
-        nodes=("lb1",), vip=VIP, holders=(), not_asked=(), expect_no_apiserver=False, checks=(), verdicts=verdicts,
-        backends=(), interrupted=interrupted,
+        at=datetime(2027, 1, 2, tzinfo=UTC), nodes=("lb1",), vip=VIP, holders=(), not_asked=(),
+        expect_no_apiserver=False, checks=(), verdicts=verdicts, backends=(), interrupted=interrupted,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from exlb_fab import locking, rollout
+from exlb_fab import client, locking, rollout
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import NodeRow, Report, Result, exit_code_of, failure, refuse_unreachable, select
 from exlb_fab.commands.changing import ChangeOptions
@@ -49,8 +49,15 @@ DEPLOY = DeployOptions(InstallOptions(), PushOptions(), VerifyOptions())
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the gates of a roll-out wait without waiting."""
     made = Clock()
+    monkeypatch.setattr(Fleet, "wait", lambda fleet, seconds: made.sleep(seconds))
     monkeypatch.setattr(rollout, "time", made)
     monkeypatch.setattr(locking, "time", made)
+
+
+@pytest.fixture(autouse=True)
+def bastion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing leave this host: the bastion does not reach the VIP."""
+    monkeypatch.setattr(client, "request", lambda url: None)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.fake import cluster, converged, holding
 CLUSTER = cluster()
 LB1, LB2, LB3 = CLUSTER.nodes
 THERE, ABSENT = FileFact("directory", 0o700, "0:0"), FileFact("absent")
-DEBIAN = System("Debian", "lb1", None, 0, ("debian",), ("apt-get",))
+DEBIAN = System("Debian", "lb1", None, 0, ("debian",), ("apt-get",), 1000.0)
 NOT_THERE = {"haproxy": ("not-found", "inactive"), "keepalived": ("not-found", "inactive")}
 
 

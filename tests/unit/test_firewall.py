@@ -13,13 +13,14 @@ import pytest
 
 from exlb_fab import firewall, planning
 from exlb_fab.checks import View
-from exlb_fab.checks.firewall import backends, blocking_adverts, ports, vrrp
+from exlb_fab.checks.firewall import backends, blocking, ports, vrrp
 from exlb_fab.checks.vip import single_holder
 from exlb_fab.cluster import Cluster, Node, Vip
 from exlb_fab.errors import ExlbError, FactsError
-from exlb_fab.facts import Address, Facts, KeptFile, Survey, Unit, configuration_questions
+from exlb_fab.facts import Address, Facts, KeptFile, Survey, Unit
 from exlb_fab.firewall import Directive, Firewall, Opening, Packet
 from exlb_fab.planning import NodePlan, Plan, nothing
+from exlb_fab.questions import configuration_questions
 from exlb_fab.selinux import Selinux
 from tests import fake
 
@@ -476,13 +477,14 @@ def test_verify_says_when_it_cannot_tell() -> None:
     unsure = firewall.parse(ruleset([LIMIT, ACCEPT]))
     verdict = ports(view(PUSHED, {"lb1": unsure}), PUSHED.nodes[0])
     assert (verdict.status, verdict.cause) == ("warn", "nftables has rules that exlb does not understand")
+    assert verdict.hint == "exlb exec --sudo --nodes lb1 -- nft list ruleset"
     assert ports(view(PUSHED, {"lb1": firewall.parse("unread no nft")}), PUSHED.nodes[0]).cause == "no nft"
 
 
 def test_verify_with_ignore_skips() -> None:
     looked = View(PUSHED, Survey({node: facts(PUSHED, node, None) for node in PUSHED.nodes}, {}), {})
     assert vrrp(looked, PUSHED.nodes[0]).status == "skip"
-    assert blocking_adverts(looked, PUSHED.nodes) is None
+    assert blocking(looked, hearing=PUSHED.nodes, sending=PUSHED.nodes) is None
 
 
 def test_split_brain_names_the_firewalls_that_cause_it() -> None:
@@ -492,6 +494,65 @@ def test_split_brain_names_the_firewalls_that_cause_it() -> None:
     assert verdict.hint == firewall.MANAGE_HINT
     mixed = single_holder(view(PUSHED, {**found, "lb2": recorded("ufw")}, ("lb1", "lb2")))
     assert mixed.cause == "firewalld on lb1 and ufw on lb2 do not let VRRP (protocol 112) in"
+
+
+OUT = match(meta("l4proto"), "vrrp")
+
+
+def outward(*rules: list[Any], policy: str = "accept") -> Firewall:
+    return firewall.parse(ruleset(*rules, policy=policy).replace('"hook": "input"', '"hook": "output"'))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECORDED.iterdir()))
+def test_no_firewall_with_its_default_rules_holds_adverts_back(name: str) -> None:
+    for cluster in (PUSHED, multicast(PUSHED)):
+        packets = list(firewall.sent(cluster, cluster.nodes[0], "host0"))
+        assert packets
+        assert recorded(name).judge_all(packets).answer == "open"
+
+
+def test_own_filter_that_holds_the_adverts_back_is_red_and_what_to_type_is_told() -> None:
+    found = vrrp(view(PUSHED, {"lb1": outward([OUT, DROP])}), PUSHED.nodes[0])
+    assert (found.status, found.text) == ("fail", "nftables does not let out: VRRP (protocol 112)")
+    assert found.hint == "as root on it: nft insert rule inet f in meta l4proto 112 accept"
+    legacy = saved("*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -o eth1 -p 112 -j ACCEPT\nCOMMIT")
+    found = vrrp(view(PUSHED, {"lb1": legacy}), PUSHED.nodes[0])
+    assert (found.text, found.hint) == (
+        "iptables does not let out: VRRP (protocol 112)",
+        "as root on it: iptables -I OUTPUT -p 112 -j ACCEPT",
+    )
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [[match(meta("oifname"), "eth0"), ACCEPT]],
+        [[match(payload("ip", "daddr"), {"prefix": {"addr": "198.51.100.0", "len": 24}}), ACCEPT]],
+        [[match(payload("ip", "saddr"), "198.51.100.11"), ACCEPT]],
+        [[match({"fib": {"result": "type", "flags": ["saddr"]}}, "local"), ACCEPT]],
+        [[LIMIT, ACCEPT]],
+    ],
+)
+def test_adverts_that_get_out_or_perhaps_do_are_no_finding(rules: list[list[Any]]) -> None:
+    assert vrrp(view(PUSHED, {"lb1": outward(*rules, policy="drop")}), PUSHED.nodes[0]).status == "pass"
+
+
+def test_firewall_that_shuts_both_ways_is_told_as_one_finding() -> None:
+    found = firewall.parse(ruleset() + "\n" + ruleset().replace('"input"', '"output"').replace('"f"', '"g"'))
+    verdict = vrrp(view(PUSHED, {"lb1": found}), PUSHED.nodes[0])
+    assert "does not let in: VRRP" in verdict.text
+    assert verdict.text.endswith("nftables does not let out: VRRP (protocol 112)")
+    assert "FIREWALL=manage" in str(verdict.hint)
+
+
+def test_what_holds_adverts_back_is_not_what_keeps_clients_out() -> None:
+    assert ports(view(PUSHED, {"lb1": outward(policy="drop")}), PUSHED.nodes[0]).status == "pass"
+
+
+def test_one_node_alone_sends_to_nobody() -> None:
+    alone = fake.cluster(1)
+    assert list(firewall.sent(alone, alone.nodes[0], "eth0")) == []
+    assert list(firewall.sent(multicast(alone), alone.nodes[0], "eth0")) == []
 
 
 def test_split_brain_without_a_firewall_blames_none() -> None:

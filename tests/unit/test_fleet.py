@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from exlb_fab.cluster import Node
 from exlb_fab.errors import ExlbError, FactsError, UnreachableError
 from exlb_fab.events import Event
-from exlb_fab.fleet import Fleet, NotStartedError
+from exlb_fab.fleet import PROBE_SECONDS, Fleet, NotStartedError, limit_seconds
 from exlb_fab.proxies import PROXIES
+from exlb_fab.questions import service_questions
 from exlb_fab.remote import Channel, Completed, Remote
 from tests.fake import FakeFleet, cluster
 
@@ -190,3 +192,55 @@ def test_survey_is_one_exec_per_node_and_keeps_the_errors_apart() -> None:
         "lb2": UnreachableError, "lb3": FactsError,
     }  # fmt: skip
     assert set(fakes.count("probe").values()) == {0, 1}
+
+
+def test_facts_say_when_they_were_asked_for() -> None:
+    fakes = FakeFleet(SIX)
+    before = time.time()
+    with Fleet(fakes.connect) as fleet:
+        found = fleet.survey(SIX.nodes, PROXIES["haproxy"], lambda _: ["clock"])
+    for facts in found.facts.values():
+        assert facts.asked is not None
+        assert before <= facts.asked.begin <= facts.asked.end <= time.time()
+
+
+def test_forgotten_node_is_connected_to_anew_and_its_old_connection_is_closed() -> None:
+    one, two, *_ = SIX.nodes
+    exchange = Exchange(two)
+    with Fleet(exchange) as fleet:
+        fleet.each([one, two], name_of)
+        fleet.each([one, two], name_of)
+        assert sorted(exchange.tried) == ["lb1", "lb2"], "who refused once is not asked again"
+        exchange.refused = ()
+        fleet.forget([one, two])
+        assert [wire.alive for wire in exchange.wires] == [False]
+        assert fleet.each([one, two], name_of).errors == {}
+        assert sorted(exchange.tried) == ["lb1", "lb1", "lb2", "lb2"]
+
+
+def test_proxy_that_hangs_with_many_listeners_is_waited_for() -> None:
+    usual = limit_seconds(service_questions(SIX, SIX.nodes[0]))
+    assert usual >= PROBE_SECONDS + 3 * 4, "a ping and two requests, each of which nobody may answer"
+    more = [f"request https://198.51.100.11:{port}/" for port in range(8443, 8455)]
+    assert limit_seconds([*service_questions(SIX, SIX.nodes[0]), *more]) == usual + 12 * 4
+    assert limit_seconds(["system", "addresses"]) == PROBE_SECONDS
+
+
+def test_time_limit_of_a_probe_is_that_of_its_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes, limits = FakeFleet(SIX), list[float]()
+    connect = fakes.connect
+
+    def timed(node: Node) -> Remote:
+        remote = connect(node)
+        run = remote.run
+
+        def limited(program: str, args: Sequence[str] = (), data: str = "", limit_seconds: float = 60) -> Completed:
+            limits.append(limit_seconds)
+            return run(program, args, data, limit_seconds)
+
+        monkeypatch.setattr(remote, "run", limited)
+        return remote
+
+    with Fleet(timed) as fleet:
+        fleet.survey(SIX.nodes[:1], PROXIES["haproxy"], lambda _: ["addresses", "ping 198.51.100.100"])
+    assert limits == [PROBE_SECONDS + 4]

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from exlb_fab.keepalived import (
     CLASSES,
     RULES,
+    Asked,
     KeepalivedChange,
     Kind,
     Statement,
     advert_seconds,
+    asked,
     classify,
     has_instance,
     peers,
@@ -370,3 +372,25 @@ def test_password_is_in_no_reason(soup: str, good: Configuration, secret: str, f
     one, two = "\n".join(lines), written(good)
     for change in (classify(one, two), classify(two, one)):
         assert not [reason for reason in change.reasons if "s3cr3t" in reason]
+
+
+def test_what_a_file_asks_of_its_instance_is_read_back() -> None:
+    text = """
+    vrrp_instance other { virtual_router_id 7
+      virtual_ipaddress { 198.51.100.200 } }
+    vrrp_instance VI { state BACKUP
+      interface eth0
+      virtual_router_id 68
+      advert_int 0.5
+      nopreempt
+      authentication { auth_pass x }
+      unicast_peer { 198.51.100.12 }
+      virtual_ipaddress {
+        198.51.100.100/24 dev eth0
+        198.51.100.101
+      } }
+    """
+    vips = frozenset(map(ip_address, ("198.51.100.100", "198.51.100.101")))
+    peers = frozenset([ip_address("198.51.100.12")])
+    assert asked(text, ip_address("198.51.100.101")) == Asked(68, "eth0", 100, 0.5, False, True, vips, peers)
+    assert asked(text, ip_address("198.51.100.1")) is None

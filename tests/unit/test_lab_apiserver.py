@@ -112,6 +112,12 @@ def test_unhealthy_fails_the_health_paths_alone(server: Server, path: str) -> No
     assert server.get("/hostname") == (200, b"lb1")
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/hostname", "/watch"])
+def test_foreign_answers_every_path_like_no_apiserver(server: Server, path: str) -> None:
+    server.switch("foreign")
+    assert server.get(path) == (404, b"<html><h1>Not Found</h1></html>")
+
+
 @pytest.mark.parametrize("path", ["/readyz", "/hostname", "/", "/watch", "/anything"])
 def test_unauthorized_refuses_every_path(server: Server, path: str) -> None:
     server.switch("unauthorized")
@@ -215,7 +221,7 @@ def test_its_certificate_is_for_the_node_and_for_the_vips(tmp_path: Path) -> Non
     names = x509.load_pem_x509_certificate(place.apiserver_certificate.read_bytes()).extensions
     found = names.get_extension_for_class(x509.SubjectAlternativeName).value
     assert {str(address) for address in found.get_values_for_type(x509.IPAddress)} == {
-        node.address, node.address6, layout.VIP, layout.VIP6,
+        node.address, node.address6, layout.VIP, layout.SECOND_VIP, layout.VIP6,
     }  # fmt: skip
     assert "kubernetes" in found.get_values_for_type(x509.DNSName)
 

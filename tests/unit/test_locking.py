@@ -247,6 +247,15 @@ def test_heart_beats_often_enough_for_one_beat_to_be_lost() -> None:
     assert int(limit.split()[0].removeprefix("limit=")) >= 3 * locking.BEAT_SECONDS
 
 
+def test_who_asks_is_told_at_once_that_a_node_is_lost_and_stays_so(fakes: FakeFleet, fleet: Fleet) -> None:
+    with Lock(THREE.nodes, fleet, "drill all") as lock:
+        assert lock.lost() is None
+        fakes.cut("lb2")
+        assert lock.lost() == "lb2: cannot connect: No route to host"
+        fakes["lb2"].unreachable = None
+        assert lock.lost() is not None
+
+
 def test_lost_connection_is_told_and_the_other_nodes_are_held_on(
     fakes: FakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

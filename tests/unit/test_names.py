@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
@@ -96,3 +98,19 @@ def test_whatever_is_public_says_what_it_is_in_its_first_line(path: Path) -> Non
         elif not docstring.splitlines()[0].endswith("."):
             unfinished.append(f"{named(path)}:{node.lineno}: {node.name}: {docstring.splitlines()[0]}")
     assert (silent, unfinished) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "free"),
+    [
+        (("Only ssh talks SSH", "Nothing but ssh imports Fabric or Paramiko itself"), {"ssh"}),
+        (("Only report prints",), {"report", "cli"}),
+        (("Only client is a client of the entrance",), {"client", "lab"}),
+    ],
+)
+def test_every_module_stands_under_a_rule_that_names_who_does_not(rules: tuple[str, ...], free: set[str]) -> None:
+    written = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    under = {
+        each.removeprefix("exlb_fab.") for rule in written if rule["name"] in rules for each in rule["source_modules"]
+    }
+    assert {module.name for module in iter_modules([str(ROOT)])} - under == free | {"__main__"}

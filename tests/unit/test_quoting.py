@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exlb_fab.cluster import Cluster, Secret
@@ -53,7 +53,6 @@ def proxy_file(password: str) -> File:
     return render(secret, secret.nodes[0], TEMPLATES, Target()).files[0]
 
 
-@settings(max_examples=200, deadline=None)
 @given(PASSWORDS)
 @example(r'two words "quoted" \'single\' #hash $HOME \x41 é')
 @example("stats auth admin:other")
@@ -64,7 +63,6 @@ def test_any_password_is_one_word_and_comes_back_from_it(password: str) -> None:
     assert words(f"    stats auth admin:{quoted} # end") == [b"stats", b"auth", f"admin:{password}".encode()]
 
 
-@settings(max_examples=100, deadline=None)
 @given(PASSWORDS)
 @example("\\")
 @example("#")
@@ -81,7 +79,6 @@ def test_any_password_is_rendered_to_one_line_and_changes_no_other(password: str
     assert others(file.text, file.digest) == others(plain.text, plain.digest)
 
 
-@settings(max_examples=100, deadline=None)
 @given(PASSWORDS, PASSWORDS)
 def test_masked_text_and_masked_diff_do_not_depend_on_the_password(one: str, other: str) -> None:
     old, new = proxy_file(one), proxy_file(other)

@@ -6,6 +6,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
@@ -28,6 +29,7 @@ from exlb_fab.commands.verify import BackendRow, CheckRow, VerdictRow, VerifyRep
 from exlb_fab.errors import ExlbError
 from exlb_fab.events import Event, Level
 from exlb_fab.report import Screen, answer
+from exlb_fab.report.tables import round_of_verify
 
 WIDTH = 80
 NAMES = tuple(f"control-plane-{number:02}.rack-{chr(96 + number)}.example.org" for number in range(1, 11))
@@ -78,6 +80,7 @@ def verify_report(names: tuple[str, ...] = NAMES) -> VerifyReport:
         for name in names
     )
     return VerifyReport(
+        at=datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC),
         nodes=names,
         vip="198.51.100.100",
         holders=names[:2],
@@ -243,6 +246,14 @@ def test_last_line_sums_up(report: Report, words: str) -> None:
         ({"verdicts": ()}, "GREEN: a client that connects to 198.51.100.100 is served"),
         ({"verdicts": (), "expect_no_apiserver": True}, "no apiserver is expected yet"),
         ({"verdicts": (), "interrupted": True}, "INTERRUPTED: no verdict"),
+        (
+            {"verdicts": (), "left_out": ("vip.extra", "config.unmanaged")},
+            "GREEN as far as asked; left out: vip.extra, ",
+        ),
+        (
+            {"left_out": ("config.unmanaged", "config.as-asked")},
+            "or may not be after a failure; left out: config.* (36",
+        ),
     ],
 )
 def test_verdict_is_the_last_word(changes: dict[str, object], words: str) -> None:
@@ -261,6 +272,24 @@ def test_verdict_is_the_last_word(changes: dict[str, object], words: str) -> Non
 def test_node_that_could_not_be_asked_may_hold_the_vip(holders: Sequence[str], not_asked: object, words: str) -> None:
     report = verify_report().model_copy(update={"holders": holders, "not_asked": not_asked})
     assert words in shown(report).splitlines()
+
+
+def test_screen_that_is_too_low_shows_the_verdict_and_the_findings_first() -> None:
+    console = Console(file=io.StringIO(), width=120, highlight=False)
+    console.print(round_of_verify(verify_report()))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert text.startswith("2027-01-02 03:04:05 UTC  RED: ")
+    assert text.index("FAIL") < text.index("Nodes")
+
+
+def test_what_was_not_asked_has_no_table() -> None:
+    report = verify_report()
+    some = tuple(check for check in report.checks if check.id in ("node.ssh", "vip.ping"))
+    text = shown(report.model_copy(update={"checks": some}))
+    assert "Nodes" in text
+    assert "VIP 198.51.100.100: held by" in text
+    assert "Backends, as the proxy" not in text
 
 
 def test_drop_ins_of_different_units_are_told_apart() -> None:
@@ -333,6 +362,21 @@ def test_detail_is_told_only_to_those_who_want_it() -> None:
         made, stream = screen(verbose=verbose)
         made.emit(Event("detail", "connecting", "lb1"))
         assert (stream.getvalue() != "") is verbose
+
+
+def test_event_while_the_terminal_is_refreshed_stands_in_its_place() -> None:
+    made, stream = screen()
+    terminal = io.StringIO()
+    made.stdout = Console(file=terminal, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
+    with made.place("every 2 s") as place:
+        made.emit(Event("step", "VRRP is not settled [x]", "lb1"))
+        assert "lb1  VRRP is not settled [x]" in terminal.getvalue()
+        terminal.truncate(0)
+        place.show("the next round")
+        assert "every 2 s" in terminal.getvalue()
+        assert "not settled" not in terminal.getvalue()
+    made.emit(Event("step", "afterwards"))
+    assert stream.getvalue() == "afterwards\n"
 
 
 def test_diff_is_told_as_it_is_under_its_title() -> None:

@@ -13,11 +13,11 @@ from exlb_fab import __version__, locking, planning, rollout, vrrp
 from exlb_fab.cluster import Node
 from exlb_fab.errors import RemoteError, UnreachableError
 from exlb_fab.events import Event
-from exlb_fab.facts import configuration_questions, node_url
 from exlb_fab.fleet import Fleet
 from exlb_fab.locking import Lock
 from exlb_fab.planning import Desired, NodePlan, Plan
 from exlb_fab.proxies import PROXIES
+from exlb_fab.questions import configuration_questions, node_url
 from exlb_fab.remote import Completed
 from exlb_fab.rendering import Target, Templates, render
 from exlb_fab.rollout import UNHEARD, NodeResult, Task, carry_out, wait_for_steady

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exlb_fab import facts, rendering, system
+from exlb_fab import answers, facts, questions, rendering, system
 from exlb_fab.cluster import Address, Cluster, Vip
 from exlb_fab.errors import FactsError
 from exlb_fab.platforms import KEEPALIVED_UNIT
@@ -114,7 +114,7 @@ def test_only_the_proxy_needs_many_files_and_only_where_maxconn_is_set() -> None
 
 def test_debian_lacks_a_restart_of_keepalived_and_nothing_else() -> None:
     units = {
-        name: facts.parse_unit_files(name, text)
+        name: answers.parse_unit_files(name, text)
         for name, text in (("haproxy", HAPROXY_12), ("keepalived", KEEPALIVED_12))
     }
     found = texts(with_proxying(maxconn=20000), Settings(units=units))
@@ -131,37 +131,37 @@ def test_debian_lacks_a_restart_of_keepalived_and_nothing_else() -> None:
 def test_what_exlb_has_written_is_not_what_the_unit_says() -> None:
     ours = f"\n# {system.drop_in_path('keepalived')}\n{drop_in(UnitSettings(), 41000)}"
     theirs = "\n# /etc/systemd/system/keepalived.service.d/z.conf\n[Service]\nLimitNOFILE=2K:4K\n"
-    assert facts.parse_unit_files("keepalived", KEEPALIVED_12 + ours) == UnitSettings(ONLINE, ONLINE, "no", 524288)
-    assert facts.parse_unit_files("keepalived", KEEPALIVED_12 + ours + theirs).file_limit == 4096
+    assert answers.parse_unit_files("keepalived", KEEPALIVED_12 + ours) == UnitSettings(ONLINE, ONLINE, "no", 524288)
+    assert answers.parse_unit_files("keepalived", KEEPALIVED_12 + ours + theirs).file_limit == 4096
 
 
 def test_last_word_of_a_unit_counts_and_an_empty_one_takes_back() -> None:
     text = "# /a\n[Unit]\nAfter=network-online.target a.service\n[Service]\nRestart=always\n"
     text += "# /b\nRestart=on-abort\n; Restart=no\n"
-    found = facts.parse_unit_files("haproxy", text)
+    found = answers.parse_unit_files("haproxy", text)
     assert found.restart == "on-abort"
     assert found.after == {"network-online.target", "a.service"}
-    assert facts.parse_unit_files("haproxy", f"{text}[Unit]\nAfter=\nAfter=b.service\nRestart=\n") == UnitSettings(
+    assert answers.parse_unit_files("haproxy", f"{text}[Unit]\nAfter=\nAfter=b.service\nRestart=\n") == UnitSettings(
         after=frozenset({"b.service"})
     )
 
 
 def test_what_a_unit_binds_is_known_by_where_it_binds_it() -> None:
     text = "# /a\n[Service]\nBindPaths=/x /y:/z:rbind\nBindReadOnlyPaths=-/dev/log:/var/lib/haproxy/dev/log\n"
-    assert facts.parse_unit_files("haproxy", text).bound == {"/z", PROXY.log_socket}
-    assert facts.parse_unit_files("haproxy", f"{text}BindReadOnlyPaths=\n").bound == {"/z"}
+    assert answers.parse_unit_files("haproxy", text).bound == {"/z", PROXY.log_socket}
+    assert answers.parse_unit_files("haproxy", f"{text}BindReadOnlyPaths=\n").bound == {"/z"}
 
 
 @pytest.mark.parametrize(
     ("text", "limit"), [("infinity", UNLIMITED), ("1024:infinity", UNLIMITED), ("65536", 65536), ("1M", 1 << 20)]
 )
 def test_every_form_of_a_limit_is_read(text: str, limit: int) -> None:
-    assert facts.parse_unit_files("haproxy", f"LimitNOFILE={text}\n").file_limit == limit
+    assert answers.parse_unit_files("haproxy", f"LimitNOFILE={text}\n").file_limit == limit
 
 
 def test_limit_of_another_form_is_named() -> None:
     with pytest.raises(FactsError, match="LimitNOFILE=many is not understood"):
-        facts.parse_unit_files("haproxy", "LimitNOFILE=many\n")
+        answers.parse_unit_files("haproxy", "LimitNOFILE=many\n")
 
 
 # Kernel settings
@@ -253,7 +253,7 @@ def test_network_is_read_with_the_facts_of_its_guards() -> None:
         "networkd eth0 /run/systemd/network/10-netplan-eth0.network \nnetworkd eth1 /etc/a.network dhcp\n"
         f"NetworkManager eth2\nfile {GUARD} absent\n"
     )
-    links, files = facts.parse_network(text)
+    links, files = answers.parse_network(text)
     assert links == (
         Link("eth0", "networkd", "/run/systemd/network/10-netplan-eth0.network"),
         Link("eth1", "networkd", "/etc/a.network", "dhcp"),
@@ -265,7 +265,7 @@ def test_network_is_read_with_the_facts_of_its_guards() -> None:
 @pytest.mark.parametrize("text", ["networkd", "wicked eth0", "file /a", "networkd eth0 a b c", "file /a what is this"])
 def test_network_of_another_form_is_named(text: str) -> None:
     with pytest.raises(FactsError):
-        facts.parse_network(text)
+        answers.parse_network(text)
 
 
 # In a generation
@@ -296,10 +296,10 @@ def test_files_of_the_system_are_for_everybody_to_read_and_of_root() -> None:
 
 
 def test_questions_ask_for_the_kernel_only_where_it_matters() -> None:
-    asked = facts.configuration_questions(cluster())
+    asked = questions.configuration_questions(cluster())
     assert {"unit-files haproxy", "unit-files keepalived", "network"} <= set(asked)
     assert not any(question.startswith("kernel") for question in asked)
-    assert "kernel net.unix.max_dgram_qlen" in facts.configuration_questions(with_proxying(log="syslog"))
+    assert "kernel net.unix.max_dgram_qlen" in questions.configuration_questions(with_proxying(log="syslog"))
 
 
 def test_facts_reach_what_is_rendered() -> None:
@@ -309,7 +309,7 @@ def test_facts_reach_what_is_rendered() -> None:
         f"@ network\n| networkd eth0 /etc/systemd/network/10-eth0.network \n| file {GUARD} absent\n= 0\n"
         "@ kernel net.unix.max_dgram_qlen\n| 10\n= 0\nexlb-probe-end\n"
     )
-    found = facts.parse(text, PROXY)
+    found = answers.parse(text, PROXY)
     assert found.files == {GUARD: facts.FileFact("absent")}
     assert found.target(cluster()).settings == Settings(
         units={"keepalived": UnitSettings(ONLINE, ONLINE, "no", 524288)},

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from exlb_fab.variables import MOST_NODES
@@ -91,7 +91,6 @@ SMALL = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(SMALL)
 def test_stranding_is_found_exactly_where_a_sequence_of_failures_leads_to_one(each: Group) -> None:
     seen, found = strandings(each), stranded(each)
@@ -101,7 +100,6 @@ def test_stranding_is_found_exactly_where_a_sequence_of_failures_leads_to_one(ea
         assert failures(each, found.world) == min(failures(each, world) for world in seen)
 
 
-@settings(max_examples=60, deadline=None)
 @given(SMALL)
 def test_only_one_holds_the_vip_and_it_is_alive(each: Group) -> None:
     for world in histories(each):

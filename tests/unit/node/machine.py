@@ -28,10 +28,12 @@ from exlb_fab.proxies import PROXIES
 PROXY = PROXIES["haproxy"]
 OWN_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APPLY = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "apply.sh")
-PROBE = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "probe.sh")
+PROBE = ("session.sh", "units.sh", "generations.sh", "keepalived.sh", "haproxy.sh", "probe.sh")
 LOCK = ("session.sh", "lock.sh")
 LAUNCH = ("session.sh", "launch.sh")
 INSTALL = ("generations.sh", "packages.sh", "install.sh")
+BACKEND = ("session.sh", "haproxy.sh", "backend.sh")
+LOGS = ("session.sh", "logs.sh")
 UNINSTALL = ("session.sh", "units.sh", "generations.sh", "haproxy.sh", "packages.sh", "uninstall.sh")
 TOKEN = "0123456789abcdef"
 NETWORK_FOLDERS = (
@@ -95,6 +97,7 @@ FAKES: Mapping[str, str] = {
                 echo "FragmentPath=$ROOT/unit/$unit.service"
                 echo "DropInPaths=$(cat "$ROOT/unit/$unit.parts" 2>/dev/null)"; exit ;;
             DefaultLimitNOFILE) echo "$property=524288"; exit ;;
+            ActiveEnterTimestamp) echo "$property=$(cat "$ROOT/unit/$unit.started" 2>/dev/null)"; exit ;;
             MainPID)
                 pid=0; if [ -e "$ROOT/pid-$unit" ]; then read -r pid <"$ROOT/pid-$unit"; fi
                 if ! kill -0 "$pid" 2>/dev/null || [ "$pid" = 0 ]; then pid=0; fi
@@ -141,18 +144,43 @@ FAKES: Mapping[str, str] = {
     """,
     # Nothing here can be cut from power: what matters is that it is asked for what is there.
     "sync": 'for path; do if [ ! -e "$path" ]; then echo "sync: $path is not there" >&2; exit 1; fi; done',
-    "journalctl": 'echo "the end of the journal of $2"',
+    # -o json: the lines of $ROOT/entries, and, followed, those of $ROOT/coming, until it is killed.
+    "journalctl": """
+        if [ "$3" = --since ]; then cat "$ROOT/unit/journal" 2>/dev/null; exit 0; fi
+        case " $* " in
+        *' json '*) ;;
+        *' _SYSTEMD_UNIT='*) shift 5; echo "what ${1#*=} said last"; exit ;;
+        *) echo "the end of the journal of $2"; exit ;;
+        esac
+        if [ -e "$ROOT/fail/journalctl" ]; then cat "$ROOT/fail/journalctl" >&2; exit 1; fi
+        cat "$ROOT/entries"
+        case " $* " in *' -f '*) echo "$$" >"$ROOT/pid-journalctl"; exec tail -f "$ROOT/coming" ;; esac
+    """,
     # The admin socket, of what runs: its servers are up, or what $ROOT/state/NAME says; $ROOT/admin/NAME has the flags
     # of what somebody did to one, $ROOT/backend/NAME the backend that it belongs to.
+    # As a client of TCP, everything takes its connection, or what $ROOT/answers/ADDRESS says.
     "socat": """
+        if [ "$1" = -u ]; then
+            address=${3#TCP:}; address=${address%%,*}
+            if [ -e "$ROOT/answers/$address" ]; then cat "$ROOT/answers/$address" >&2; exit 1; fi
+            exit
+        fi
         read -r question
         if [ ! -e "$ROOT/running-haproxy" ]; then echo 'socat: Connection refused' >&2; exit 1; fi
+        if [ -e "$ROOT/hanging-haproxy" ]; then exit 0; fi
         exec <"$ROOT/running-haproxy"
         if [ -e "$ROOT/lie" ]; then exec <"$ROOT/lie"; fi
         case $question in
-        'show info') echo 'Name: HAProxy' ;;
+        'show info') printf 'Name: HAProxy\nPid: 7\n' ;;
         'show stat') echo '# pxname,svname,status,type,check_status,' ;;
         'show servers state') printf '1\\n# be_id be_name srv_id srv_name srv_addr srv_op_state\\n' ;;
+        'set server '*' state '*)
+            words=${question#set server }
+            name=${words%% *}; name=${name#*/}
+            if ! grep -q "server $name " "$ROOT/running-haproxy"; then printf 'No such server.\n\n'; exit; fi
+            case ${words##* } in ready) admin=0 ;; maint) admin=1 ;; drain) admin=8 ;; *) echo 'odd state'; exit ;; esac
+            echo "$admin" >"$ROOT/admin/$name"
+            echo; exit ;;
         *) exit 64 ;;
         esac
         while read -r word name address; do
@@ -168,6 +196,10 @@ FAKES: Mapping[str, str] = {
                 echo "2 $backend 1 $name $host $number $admin 1 1 9 6 3 4 6 0 0 0 - ${address##*:}" ;;
             esac
         done
+    """,
+    # -connect HOST:PORT of s_client: a server that shows a certificate where $ROOT/answers/HOST:PORT.pem is there.
+    "openssl": """
+        if ! cat "$ROOT/answers/$3.pem" 2>/dev/null; then echo 'connect:errno=111' >&2; exit 1; fi
     """,
     # Time passes only here, and each second may change something.
     "sleep": """
@@ -193,7 +225,13 @@ FAKES: Mapping[str, str] = {
     """,
     "nmcli": 'cat "$ROOT/unit/devices" 2>/dev/null',
     "systemd-detect-virt": "echo none; exit 1",
+    # neigh show to ADDRESS | -o link show | -o addr show
     "ip": """
+        case $1/$2 in
+        neigh/*) cat "$ROOT/answers/$4.neighbours" 2>/dev/null; exit 0 ;;
+        -o/link)
+            echo '2: eth0: <BROADCAST,UP> mtu 1500 \\    link/ether 02:00:00:00:00:0b brd ff:ff:ff:ff:ff:ff'; exit ;;
+        esac
         echo '2: eth0    inet 198.51.100.11/24 scope global eth0'
         cat "$ROOT/addresses" 2>/dev/null || exit 0
     """,
@@ -422,6 +460,7 @@ class Machine:
             "/usr/lib/sysimage/rpm/": f"{self.root}/locks/",
             "/proc/self/mountinfo": f"{self.root}/mountinfo",
             "processes=/proc": f"processes={self.root}/proc",
+            "running=/proc": f"running={self.root}/proc",
             "kernel=/proc/sys": f"kernel={self.root}/sys",
             "settings=/proc/sys": f"settings={self.root}/sys",
             "guards=/etc/systemd/network": f"guards={self.root}/etc/systemd/network",
@@ -445,6 +484,7 @@ class Machine:
             "check-apiserver.sh": {OWN_PATH},
             "install.sh": {OWN_PATH},
             "packages.sh": {"/var/lib/dpkg/", "/var/lib/apt/lists/", "/var/lib/rpm/", "/proc/locks"},
+            "keepalived.sh": {"running=/proc"},
             "haproxy.sh": {PROXY.path, PROXY.admin_socket, PROXY.memory},
         }
         wanted = set[str]().union(*(expected.get(name, set()) for name in names))
@@ -612,6 +652,11 @@ def require_mounts() -> None:
 def require_nft() -> None:
     """Skip where there is no ruleset of one's own in a namespace; in CI that is a failure."""
     _require("root and nft", "unshare", "-n", "nft", "list", "ruleset")
+
+
+def require_namespace() -> None:
+    """Skip where there is no network of one's own; in CI that is a failure."""
+    _require("root and unshare", "unshare", "-n", "ip", "link")
 
 
 def _require(needed: str, *words: str) -> None:

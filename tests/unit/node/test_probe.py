@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from exlb_fab import facts
+import pytest
+
+from exlb_fab import answers, facts, questions
+from exlb_fab.host import parse_spaces, parse_trackers
+from exlb_fab.lab.identity import self_signed
 from exlb_fab.system import Link, Settings, UnitSettings
 from tests.fake import cluster
 from tests.unit.node.machine import NEW, OLD, PROBE, PROXY, TOKEN, Machine, proxy_file
 
 
-def probed(machine: Machine, *questions: str) -> dict[str, facts.Answer]:
+def probed(machine: Machine, *questions: str) -> dict[str, answers.Answer]:
     done = machine.run(PROBE, stdin="".join(f"{question}\n" for question in questions))
     assert (done.returncode, done.stderr) == (0, "")
-    return facts.parse_answers(done.stdout)
+    return answers.parse_answers(done.stdout)
 
 
 def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
     plain = cluster()
     syslog = replace(plain, proxying=replace(plain.proxying, log="syslog"))
-    questions = [*facts.configuration_questions(syslog), "ping 198.51.100.100", "request https://198.51.100.100:8443/"]
+    served = [each for each in questions.service_questions(plain, plain.nodes[0]) if not each.startswith("space ")]
+    asked = [*questions.configuration_questions(syslog), *served, f"space {machine.root}/etc"]
     machine.put("unit/haproxy.service", "[Service]\nRestart=always\n")
     machine.put("sys/net/unix/max_dgram_qlen", "512\n")
     machine.put("sockets/-Hltnp", 'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=36,fd=3))\n')
     machine.put("answers/198.51.100.100:8443", "curl: (7) Failed to connect\n000 0\n")
-    done = machine.run(PROBE, stdin="".join(f"{question}\n" for question in questions))
-    found = facts.parse(done.stdout, PROXY)
+    machine.put("answers/198.51.100.100.neighbours", "198.51.100.100 dev eth0 lladdr 02:00:00:00:00:0c REACHABLE\n")
+    machine.put("answers/198.51.100.11:6443.pem", f"CONNECTED\n{self_signed(('198.51.100.100',))[0].decode()}---\n")
+    done = machine.run(PROBE, stdin="".join(f"{question}\n" for question in asked))
+    found = answers.parse(done.stdout, PROXY)
     assert found.system is not None
     assert (found.system.name, found.system.container) == ("Debian GNU/Linux 12 (bookworm)", None)
     assert found.system.managers == ("apt-get", "dnf")
@@ -41,7 +51,14 @@ def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
     assert [(each.port, each.process) for each in found.sockets] == [(22, "sshd")]
     assert {unit.running for unit in found.units.values()} == {True}
     assert found.pings == {"198.51.100.100": False}
-    assert found.replies["https://198.51.100.100:8443/"].error == "Failed to connect"
+    assert found.replies["https://198.51.100.100:8443/readyz"].error == "Failed to connect"
+    assert [each.mac for each in found.neighbours["198.51.100.100"]] == ["02:00:00:00:00:0c"]
+    assert found.macs == {"eth0": "02:00:00:00:00:0b"}
+    assert [str(host) for each in found.certificates.values() for host in each.addresses] == ["198.51.100.100"]
+    assert [each.path for each in found.spaces] == [f"{machine.root}/etc"]
+    assert found.clock is not None
+    assert 0 <= found.clock - found.system.time < 60
+    assert (found.trackers, found.complaints) == ((), ())
     assert found.settings == Settings(
         units={"haproxy": UnitSettings(restart="always", file_limit=524288)}, dgram_qlen=512
     )
@@ -57,8 +74,8 @@ def test_probe_of_a_red_hat_asks_its_own_database(machine: Machine) -> None:
 def test_probe_tells_files_from_what_is_none(machine: Machine) -> None:
     (machine.root / "etc/link").symlink_to("haproxy")
     paths = {name: f"{machine.root}/etc/{name}" for name in ("haproxy/haproxy.cfg", "haproxy", "link", "nothing")}
-    answers = probed(machine, *(f"file {path}" for path in paths.values()))
-    found = {name: facts.parse_file(answers[f"file {path}"].text) for name, path in paths.items()}
+    said = probed(machine, *(f"file {path}" for path in paths.values()))
+    found = {name: answers.parse_file(said[f"file {path}"].text) for name, path in paths.items()}
     assert found["haproxy/haproxy.cfg"].sha256 == hashlib.sha256(OLD.encode()).hexdigest()
     assert found["haproxy/haproxy.cfg"].mode == 0o640
     assert found["haproxy"].kind == "directory"
@@ -66,24 +83,30 @@ def test_probe_tells_files_from_what_is_none(machine: Machine) -> None:
     assert found["nothing"].absent
 
 
-def test_probe_shows_the_journal_of_a_unit_that_does_not_run(machine: Machine) -> None:
+def test_probe_shows_what_a_unit_that_does_not_run_has_said_itself(machine: Machine) -> None:
     (machine.root / "running-haproxy").unlink()
-    unit = facts.parse_unit(probed(machine, "unit haproxy")["unit haproxy"].text)
+    unit = answers.parse_unit(probed(machine, "unit haproxy")["unit haproxy"].text)
     assert not unit.running
-    assert unit.journal == ("the end of the journal of haproxy.service",)
+    assert unit.journal == ("what haproxy.service said last",)
 
 
 def test_probe_says_that_a_silent_proxy_is_silent(machine: Machine) -> None:
     (machine.root / "running-haproxy").unlink()
-    assert probed(machine, "proxy-state")["proxy-state"] == facts.Answer("socat: Connection refused", 1)
+    assert probed(machine, "proxy-state")["proxy-state"] == answers.Answer("socat: Connection refused", 1)
+
+
+def test_proxy_that_hangs_does_not_keep_the_rest_of_its_node_from_being_known(machine: Machine) -> None:
+    machine.put("hanging-haproxy", "")
+    answer = probed(machine, "proxy-state")["proxy-state"]
+    assert answer == answers.Answer("it hangs: nobody reads what it is asked", 1)
 
 
 def test_probe_does_not_take_a_question_for_shell(machine: Machine) -> None:
     odd = ["file $(touch${IFS}owned)", "file *", "file `touch owned`", "nonsense ; touch owned"]
-    answers = probed(machine, *odd)
-    assert set(answers) == set(odd)
-    assert answers["file *"].text == "absent"
-    assert answers["nonsense ; touch owned"] == facts.Answer("unknown question nonsense", 64)
+    said = probed(machine, *odd)
+    assert set(said) == set(odd)
+    assert said["file *"].text == "absent"
+    assert said["nonsense ; touch owned"] == answers.Answer("unknown question nonsense", 64)
     assert not (Path.cwd() / "owned").exists()
 
 
@@ -91,9 +114,9 @@ def test_probe_carries_content_that_looks_like_its_own_marks(machine: Machine) -
     text = "@ system\n= 0\n| x\nexlb-probe-end\n\x0c@ unit sshd\r\n= 1\n"
     machine.put("odd", text)
     question = f"read {machine.root}/odd"
-    answers = probed(machine, question, "addresses")
-    assert list(answers) == [question, "addresses"]
-    assert answers[question].text + "\n" == text
+    said = probed(machine, question, "addresses")
+    assert list(said) == [question, "addresses"]
+    assert said[question].text + "\n" == text
 
 
 def test_probe_shows_every_file_of_a_unit_that_is_still_there(machine: Machine) -> None:
@@ -102,7 +125,7 @@ def test_probe_shows_every_file_of_a_unit_that_is_still_there(machine: Machine) 
     machine.put("unit/haproxy.parts", f"{gone} {last}\n")
     answer = probed(machine, "unit-files haproxy")["unit-files haproxy"]
     assert answer.status == 0
-    assert facts.parse_unit_files("haproxy", answer.text) == UnitSettings(restart="always", file_limit=4096)
+    assert answers.parse_unit_files("haproxy", answer.text) == UnitSettings(restart="always", file_limit=4096)
     assert f"# {last}" in answer.text.splitlines()
 
 
@@ -116,7 +139,7 @@ NETWORK = "[Match]\nName=eth0\n\n[Network]\nAddress=198.51.100.11/24\n"
 
 
 def network(machine: Machine) -> tuple[tuple[Link, ...], dict[str, facts.FileFact]]:
-    return facts.parse_network(probed(machine, "network")["network"].text)
+    return answers.parse_network(probed(machine, "network")["network"].text)
 
 
 def put_network(machine: Machine, folder: str = "etc", text: str = NETWORK) -> Path:
@@ -185,13 +208,13 @@ def test_probe_tells_what_network_manager_has_connected(machine: Machine) -> Non
 
 
 def generations(machine: Machine) -> facts.Generations:
-    return facts.parse_generations(probed(machine, "generation")["generation"].text)
+    return answers.parse_generations(probed(machine, "generation")["generation"].text)
 
 
 def test_node_that_exlb_never_changed_has_no_generation(machine: Machine) -> None:
     assert probed(machine, "generation", "history") == {
-        "generation": facts.Answer("", 0),
-        "history": facts.Answer("", 0),
+        "generation": answers.Answer("", 0),
+        "history": answers.Answer("", 0),
     }
 
 
@@ -231,13 +254,13 @@ def test_probe_tells_what_has_not_ended_and_what_is_kept_no_longer(pushed: Machi
 def test_what_never_was_active_is_no_generation(pushed: Machine) -> None:
     (pushed.state / "generations/0000/was-active").unlink()
     assert generations(pushed).kept == (1,)
-    history = facts.parse_history(probed(pushed, "history")["history"].text)
+    history = answers.parse_history(probed(pushed, "history")["history"].text)
     assert [each.number for each in history.kept] == [1]
 
 
 def test_history_tells_the_files_and_the_author_of_every_generation_and_no_content(pushed: Machine) -> None:
     text = probed(pushed, "history")["history"].text
-    history = facts.parse_history(text)
+    history = answers.parse_history(text)
     assert [each.number for each in history.kept] == [0, 1]
     first, second = history.kept
     assert (first.meta["what"], second.meta["what"], second.meta["who"]) == ("found on the node", "push-config", "eva")
@@ -251,16 +274,18 @@ def test_history_tells_the_files_and_the_author_of_every_generation_and_no_conte
 def test_probe_tells_who_holds_the_node(machine: Machine) -> None:
     answer = probed(machine, "lock")["lock"].text
     assert f"token={TOKEN}" in answer.splitlines()
-    holder = facts.parse_holder(answer)
+    holder = answers.parse_holder(answer)
     assert holder is not None
     assert (holder.who, holder.what) == ("eva", "push-config")
     machine.release()
     assert probed(machine, "lock")["lock"].text == "free"
-    assert facts.parse_holder(probed(machine, "lock")["lock"].text) is None
+    assert answers.parse_holder(probed(machine, "lock")["lock"].text) is None
 
 
 def test_rules_that_nft_cannot_list_are_not_taken_for_none(machine: Machine) -> None:
     machine.put("nft", "table inet f {\n\tchain in {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n")
+    assert probed(machine, "firewall")["firewall"].text == "unread `nft -j list table inet f` says nothing"
+    machine.put("nft", (machine.root / "nft").read_text().replace("hook input", "hook output"))
     assert probed(machine, "firewall")["firewall"].text == "unread `nft -j list table inet f` says nothing"
     machine.put("nft-json", '{"nftables": []}\n')
     assert probed(machine, "firewall")["firewall"].text == 'nft {"nftables": []}'
@@ -279,3 +304,150 @@ def test_command_that_no_proxy_reads_any_more_is_no_error_of_its_own(machine: Ma
         [*machine.shell, "-c", text], env=machine.environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+# what the node sees as a client, and of itself
+
+
+def test_connection_alone_is_asked_of_what_speaks_no_http(machine: Machine) -> None:
+    machine.put("answers/[2001:db8::11]:5432", "2026/11/21 15:00:00 socat[7] E connect(5, ...): Connection refused\n")
+    open_, closed = "request tcp://198.51.100.11:5432", "request tcp://[2001:db8::11]:5432"
+    said = probed(machine, open_, closed)
+    assert answers.parse_connection(said[open_]) == facts.Reply(None, "", accepted=True)
+    refused = facts.Reply(None, "connect(5, ...): Connection refused", accepted=False)
+    assert answers.parse_connection(said[closed]) == refused
+
+
+@pytest.mark.parametrize(
+    ("body", "begins"),
+    [("ok", "ok"), ("", ""), ("x" * 300_000, "x" * 256), ('{\n  "kind": "Status"\n}\0', '{   "kind": "Status" } ')],
+    ids=["short", "empty", "long", "several lines"],
+)
+def test_beginning_of_what_the_real_curl_gets_is_told_in_one_line(
+    machine: Machine, tmp_path: Path, body: str, begins: str
+) -> None:
+    text = machine.program(*PROBE).replace(f"PATH={machine.bin}", f"PATH={os.environ['PATH']}")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(f"HTTP/1.1 404 Not Found\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        question = f"request http://127.0.0.1:{listener.getsockname()[1]}/readyz"
+        done = subprocess.run(
+            [*machine.shell, "-c", text], input=f"{question}\n", capture_output=True, text=True, timeout=60, check=False
+        )
+        thread.join(timeout=10)
+    found = answers.parse_answers(done.stdout)[question]
+    assert answers.parse_reply(found) == facts.Reply(404, "", accepted=True, body=begins)
+
+
+def test_space_of_what_is_not_there_yet_is_that_of_its_parent(machine: Machine) -> None:
+    wanted = f"{machine.root}/var/lib/not/yet"
+    (found,) = parse_spaces(probed(machine, f"space {wanted}")[f"space {wanted}"].text)
+    status = os.statvfs(machine.root)
+    assert (found.path, found.writable, found.total_bytes) == (wanted, True, status.f_blocks * status.f_frsize)
+    assert Path(found.mount).is_mount()
+    assert found.total_inodes == status.f_files
+
+
+def test_node_without_openssl_is_told_from_one_that_is_shown_nothing(machine: Machine) -> None:
+    question = "certificate 198.51.100.12:6443"
+    assert probed(machine, question)[question] == answers.Answer("", 0)
+    text = machine.program(*PROBE).replace("command -v openssl", "command -v no-openssl")
+    done = subprocess.run(
+        [*machine.shell, "-c", text], env=machine.environment, input=f"{question}\n", capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert answers.parse_answers(done.stdout)[question] == answers.Answer("", 127)
+
+
+def test_checks_of_keepalived_are_told_with_what_they_need(machine: Machine) -> None:
+    own = machine.put("check.sh", f"#!{machine.bin}/sh\nexit 0\n")
+    odd = machine.put("odd.sh", "#! /nonexistent/bash -e\n")
+    flat = machine.put("flat.sh", "#!/bin/sh\n")
+    for path in (own, odd):
+        path.chmod(0o755)
+    machine.keepalived.write_text(
+        f"""
+vrrp_script one {{
+    script "{own} 2 198.51.100.11:8443"
+}}
+vrrp_script two {{
+    script {odd} # a comment
+    script "{flat}"
+    script /nonexistent
+    script "awk -f x"
+    # script "/commented"
+    !script "/commented"
+}}
+vrrp_track_process three {{
+    process haproxy
+}}
+vrrp_instance VI {{
+    script_user root
+    track_script {{
+        one
+    }}
+    track_process {{
+        three
+    }}
+}}
+"""
+    )
+    question = f"keepalived-checks {machine.keepalived}"
+    found = parse_trackers(probed(machine, question)[question].text)
+    assert [(each.state, each.name) for each in found] == [
+        ("there", str(own)),
+        ("no-interpreter", str(odd)),
+        ("not-executable", str(flat)),
+        ("missing", "/nonexistent"),
+        ("there", "awk"),
+        ("process", "haproxy"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to set/clear process event listen - errno 111 - Connection refused",
+        "Failed to open process monitoring socket - errno 93 - Protocol not supported",
+        "track_process not available - is CONFIG_PROC_EVENTS enabled in kernel config?",
+        "WARNING - the kernel does not support proc events - track_process will not work",
+    ],
+)
+def test_process_of_whose_end_keepalived_is_not_told_is_told_from_others(machine: Machine, said: str) -> None:
+    machine.keepalived.write_text("vrrp_track_process one {\n    process haproxy\n}\n")
+    machine.put("unit/keepalived.started", "@1000\n")
+    question = f"keepalived-checks {machine.keepalived}"
+    assert probed(machine, question)[question].text == "process haproxy"
+    machine.put("unit/journal", f"Starting VRRP child process\n{said}\n")
+    assert probed(machine, question)[question].text == "deaf haproxy"
+    assert "journalctl -u keepalived.service --since @1000" in "\n".join(machine.log)
+
+
+def test_complaints_are_those_of_adverts_each_once(machine: Machine) -> None:
+    bogus = "bogus VRRP packet received on eth0 !!!"
+    other = "(VI) ip address associated with VRID 68 not present in MASTER advert : 198.51.100.100"
+    machine.put("unit/journal", f"Entering BACKUP STATE\n{other}\n{bogus}\n{other}\n{bogus}\n")
+    machine.put("unit/keepalived.started", "Sat 2026-11-21 05:00:00 UTC\n")
+    answer = probed(machine, "keepalived-complaints")["keepalived-complaints"]
+    assert answer.status == 0
+    assert sorted(answer.text.split("\n")) == sorted([bogus, other])
+
+
+def test_complaints_are_asked_for_since_the_last_start_and_of_ten_minutes_at_most(machine: Machine) -> None:
+    def since() -> int:
+        machine.put("log")
+        probed(machine, "keepalived-complaints")
+        (call,) = [line for line in machine.log if line.startswith("journalctl ")]
+        return int(call.split("@")[1].split(" ")[0])
+
+    now = int(time.time())
+    assert now - 601 <= since() <= now - 540
+    machine.put("unit/keepalived.started", f"@{now - 60}\n")
+    assert since() == now - 60

@@ -290,6 +290,14 @@ def test_second_program_is_refused_while_one_runs(sessions: Sessions) -> None:
     assert ran.rest() == ["second go", "exlb-ended 3"]
 
 
+def test_program_is_refused_while_the_fault_of_a_drill_is_being_undone(sessions: Sessions) -> None:
+    sessions.machine.take()
+    sessions.machine.put("running-exlb-drill")
+    refused = sessions.launch("echo never\n")
+    assert refused.rest() == ["a drill on the node is not undone yet"]
+    assert refused.process.returncode == 1
+
+
 @pytest.mark.parametrize("token", ["another", "", ".*"])
 def test_session_that_does_not_hold_the_node_can_run_nothing(sessions: Sessions, token: str) -> None:
     sessions.machine.take()

@@ -1,0 +1,83 @@
+"""Are the clients of the other listeners served, the ingress and what EXTRA_LISTENERS names?
+
+Through a proxy of TCP a connection alone shows little: it is taken whatever is behind. So it counts together with
+what the proxy says of its backends, and where clients speak HTTP, with the answer to a request.
+"""
+
+from __future__ import annotations
+
+from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned, worst
+from exlb_fab.checks.election import is_vip_awaited
+from exlb_fab.checks.replies import SERVER_ERROR, restart
+from exlb_fab.cluster import Address, Listener, Node
+from exlb_fab.facts import Reply
+from exlb_fab.questions import listener_url
+
+CHECKS = Register()
+
+_BAD_REQUEST = 400
+
+
+@CHECKS.per_node("listener.own", "The node's own port of every other listener serves clients")
+def own(view: View, node: Node) -> Verdict:
+    stopped = view.stopped(node)
+    if stopped and view.cluster.listeners[1:]:
+        return stopped
+    return _all(view, node, view.cluster.own_address(node), node)
+
+
+@CHECKS.per_node("listener.vip", "Every other listener serves clients through the VIP")
+def vip(view: View, node: Node) -> Verdict:
+    if is_vip_awaited(view) and view.cluster.listeners[1:]:
+        return skipped(f"no node can hold {view.cluster.vip} while there is no apiserver")
+    return _all(view, node, view.cluster.vip.address, view.holder(view.cluster.vip))
+
+
+def _all(view: View, node: Node, address: Address, server: Node | None) -> Verdict:
+    """Judge all listeners but the apiserver's together; the worst of them counts."""
+    others = view.cluster.listeners[1:]
+    if not others:
+        return passed("there are none")
+    return worst([(str(listener), _judged(view, node, listener, address, server)) for listener in others])
+
+
+def _judged(view: View, node: Node, listener: Listener, address: Address, server: Node | None) -> Verdict:
+    url = listener_url(listener, address)
+    reply = view.facts(node).replies[url]
+    if not reply.accepted:
+        return failed(f"{url} from {node}: not served", cause=reply.error, hint=restart(view, server))
+    if reply.code is not None and reply.code < SERVER_ERROR:
+        return _answered(listener, url, reply)
+    if _up(view, listener, server) == 0:
+        if view.expect_no_apiserver:
+            return passed("takes connections, no backend behind it yet")
+        cause = f"{view.proxy.name} takes the connection and has no backend to give it to"
+        return failed(
+            f"{url} from {node}: not served", cause=cause, hint=f"exlb backend list --listener {listener.name}"
+        )
+    if reply.code is not None:
+        hint = f"exlb backend list --listener {listener.name}, and the journals of what is behind it"
+        return warned(f"{url} from {node}: status {reply.code}", cause="its backends answer with an error", hint=hint)
+    if listener.send_proxy != "no" and listener.scheme != "tcp":
+        return _unread(listener, f"{url} from {node}: takes the connection and does not answer")
+    return passed("takes connections")
+
+
+def _answered(listener: Listener, url: str, reply: Reply) -> Verdict:
+    if reply.code == _BAD_REQUEST and listener.send_proxy != "no":
+        return _unread(listener, f"{url}: status {reply.code}")
+    return passed(f"{reply.code}")
+
+
+def _unread(listener: Listener, said: str) -> Verdict:
+    """Warn of what looks like backends that take the PROXY protocol for a request."""
+    cause = f"do the backends expect the PROXY protocol ({listener.send_proxy})?"
+    return warned(said, cause=cause, hint="set it up in the ingress, or INGRESS_PROXY_PROTOCOL=no in environment.sh")
+
+
+def _up(view: View, listener: Listener, server: Node | None) -> int | None:
+    """Return how many backends of a listener a node's proxy sees up, None where nobody knows."""
+    state = view.facts(server).proxy_state if server else None
+    if state is None:
+        return None
+    return sum(each.up for each in state.servers if each.listener == listener.name)
