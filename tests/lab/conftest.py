@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,29 @@ from exlb_fab.errors import LabUnavailable
 from exlb_fab.lab import Lab, down, require_host
 from exlb_fab.lab.layout import DEFAULT_RELEASE
 from tests.lab.bastion import Bastion
+from tests.lab.conditions.base import Condition, Look
 from tests.lab.records import Records
-from tests.lab.table import Measured, Row, document, timings
+from tests.lab.table import Cell, Measured, Row, document, timings, verdicts
 from tests.lab.watching import Watch
 
 DOCS = Path(__file__).parents[2] / "docs"
 RELIABILITY = DOCS / "reliability.md"
 RELIABILITY_MIXED = DOCS / "reliability-mixed.md"
 TIMING = DOCS / "timing.md"
+VERDICTS = DOCS / "verdicts.md"
 
 COMMIT_DIGITS = 10
 WITH_ROWS = pytest.StashKey[list[str]]()
+WITH_CELLS = pytest.StashKey[list[str]]()
 
 AddRow = Callable[[str, str, Watch, str], None]
+AddCell = Callable[[Condition, Look, list[str]], None]
 AddMeasured = Callable[[str, str, list[float], float, float], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--resume", action="store_true", help="leave out what has passed at this commit already")
-    parser.addoption("--table", action="store_true", help="write docs/reliability.md once all of its rows are seen")
+    parser.addoption("--table", action="store_true", help="write the tables of docs whose rows are all seen")
     parser.addoption("--releases", default=DEFAULT_RELEASE, help="the releases of the nodes, with commas between them")
 
 
@@ -45,8 +50,8 @@ def _git(*words: str) -> str:
 
 
 def _commit() -> str:
-    """Return what is tested; the table that a run writes is no part of it."""
-    written = [f":!{path.relative_to(DOCS.parent)}" for path in (RELIABILITY, RELIABILITY_MIXED, TIMING)]
+    """Return what is tested; the tables that a run writes are no part of it."""
+    written = [f":!{path.relative_to(DOCS.parent)}" for path in (RELIABILITY, RELIABILITY_MIXED, TIMING, VERDICTS)]
     changed = _git("status", "--porcelain", "--", ".", *written)
     return (_git("rev-parse", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
@@ -64,12 +69,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.lab)
-    config.stash[WITH_ROWS] = [item.nodeid for item in items if "row" in getattr(item, "fixturenames", ())]
+    config.stash[WITH_ROWS] = _using("row", items)
+    config.stash[WITH_CELLS] = _using("cell", items)
     if not config.getoption("--resume"):
         return
     done = _records(config).passed()
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])
     items[:] = [item for item in items if item.nodeid not in done]
+
+
+def _using(fixture: str, items: list[pytest.Item]) -> list[str]:
+    return [item.nodeid for item in items if fixture in getattr(item, "fixturenames", ())]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -92,6 +102,17 @@ def row(request: pytest.FixtureRequest, green: Bastion) -> AddRow:
 
 
 @pytest.fixture
+def cell(request: pytest.FixtureRequest) -> AddCell:
+    """Keep a cell of the matrix of verdicts: (condition, what a command said of it, in what that is wrong)."""
+
+    def add(condition: Condition, look: Look, wrong: list[str]) -> None:
+        kept = Cell(condition.name, condition.command, condition.expected, str(look), wrong, _commit()[:COMMIT_DIGITS])
+        _records(request.config).judge(request.node.nodeid, kept)
+
+    return add
+
+
+@pytest.fixture
 def measured(request: pytest.FixtureRequest) -> AddMeasured:
     """Keep what a fault has cost: (TIMING, fault, gaps, what is promised for their median, the model's worst case)."""
 
@@ -109,13 +130,29 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if config.getoption("--resume") and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = exitstatus = pytest.ExitCode.OK
     if config.getoption("--table") and exitstatus == pytest.ExitCode.OK:
-        rows = _records(config).rows()
-        kept = [rows[name] for name in config.stash[WITH_ROWS]]
-        releases = _releases(config)
-        path = RELIABILITY if releases == [DEFAULT_RELEASE] else RELIABILITY_MIXED
+        _write_reliability(config)
+    # A matrix with a wrong cell is told as well: that is what it is for.
+    if config.getoption("--table") and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        _write_verdicts(config)
+
+
+def _write_reliability(config: pytest.Config) -> None:
+    rows = _records(config).rows()
+    kept = [rows[name] for name in config.stash[WITH_ROWS]]
+    releases = _releases(config)
+    path = RELIABILITY if releases == [DEFAULT_RELEASE] else RELIABILITY_MIXED
+    if kept:
         path.write_text(document(kept, releases))
-        if path == RELIABILITY:
-            TIMING.write_text(timings(_records(config).timings()))
+    if kept and path == RELIABILITY:
+        TIMING.write_text(timings(_records(config).timings()))
+
+
+def _write_verdicts(config: pytest.Config) -> None:
+    cells, names = _records(config).cells(), config.stash[WITH_CELLS]
+    # Of one file alone it would be a part that looks like the whole.
+    files = {f"tests/lab/{path.name}" for path in Path(__file__).parent.glob("test_verdicts*.py")}
+    if {name.partition("::")[0] for name in names} == files and cells.keys() >= set(names):
+        VERDICTS.write_text(verdicts([cells[name] for name in names]))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -130,15 +167,21 @@ def host() -> None:
         pytest.skip(said)
 
 
+@contextmanager
+def _lab(name: str, config: pytest.Config) -> Iterator[Lab]:
+    """Run a lab that no other process has, of the releases asked for."""
+    name = f"t-{name}"[:14] + f"-{os.getpid() % 10000}"
+    try:
+        yield Lab.up(name, releases=_releases(config))
+    finally:
+        down(name)
+
+
 @pytest.fixture(scope="module")
 def fresh_lab(host: None, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Three nodes on which nothing is installed, for the tests of one module."""
-    module = request.module.__name__.rpartition("test_")[2].replace("_", "-")
-    name = f"t-{module}"[:14] + f"-{os.getpid() % 10000}"
-    try:
-        yield Lab.up(name, releases=_releases(request.config))
-    finally:
-        down(name)
+    with _lab(request.module.__name__.rpartition("test_")[2].replace("_", "-"), request.config) as lab:
+        yield lab
 
 
 @pytest.fixture
@@ -147,13 +190,15 @@ def bastion(fresh_lab: Lab, tmp_path: Path) -> Bastion:
     return Bastion(fresh_lab, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def deployed_lab(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """Three nodes after `exlb deploy`."""
-    bastion = Bastion(fresh_lab, tmp_path_factory.mktemp("deploy"))
-    bastion.exlb("deploy")
-    bastion.snapshot()
-    return fresh_lab
+# One for all modules: to deploy it takes longer than most of the tests that begin with it.
+@pytest.fixture(scope="session")
+def deployed_lab(host: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three nodes after `exlb deploy`, for all tests of a process that begin with them."""
+    with _lab("deployed", request.config) as lab:
+        bastion = Bastion(lab, tmp_path_factory.mktemp("deploy"))
+        bastion.exlb("deploy")
+        bastion.snapshot()
+        yield lab
 
 
 @pytest.fixture

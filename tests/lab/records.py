@@ -1,4 +1,4 @@
-"""What lab tests have seen at one commit: which have passed, and the rows of the table; a file for each.
+"""What lab tests have seen at one commit: which have passed, and the rows of the tables; a file for each.
 
 So a long run goes on where it was interrupted, and several runs beside each other do not write over one another.
 """
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab.table import Measured, Row
+from tests.lab.table import Cell, Measured, Row
 
 
 class Records:
@@ -37,6 +37,12 @@ class Records:
 
     def timings(self) -> list[Measured]:
         return [Measured(**kept) for _, kept in sorted(self._read("timing").items())]
+
+    def judge(self, test: str, cell: Cell) -> None:
+        self._write(test, "cell", asdict(cell))
+
+    def cells(self) -> dict[str, Cell]:
+        return {test: Cell(**kept) for test, kept in self._read("cell").items()}
 
     def _write(self, test: str, kind: str, kept: Any) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The table of faults in docs/reliability.md: what each row of it has seen, kept until all rows have been run."""
+"""The tables that lab tests write into docs: what each row of them has seen, kept until all rows have been run."""
 
 from __future__ import annotations
 
@@ -37,6 +37,50 @@ way waited for its answer. `exlb config` tells the model's worst case for an env
 """
 
 
+VERDICTS = """# What is wrong with an entrance, and what exlb says of it
+
+Written by `make test-all` on {date}: three nodes in a lab, of Debian 12 where nothing else is said. The commit stands
+in each row. Of {count} conditions, {wrong} have a wrong cell.
+
+Each row is a test in tests/lab/test_verdicts*.py. The lab is green; the condition is brought about; the command is
+asked until it says what is expected, twice running, and no sooner than consequences would show. Once the time is over
+that the [model](vrrp.md) of VRRP and of the checks allows, four times it on a busy machine, everything counts: a
+warning or a failure that is missing, one more than expected, or another cause makes the cell wrong, and where nothing
+is wrong, a question that was skipped and should not have been. Then the condition is mended, and the command has to be
+green again, with nothing skipped.
+
+"Expected" has what must be in the sentence or in its cause; "actual" is what was said of the first of the nodes,
+shortened where it is long. What follows from a condition at times may be said besides, and is then in "actual" alone.
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the matrix of verdicts: what a command should have said of a condition, and what it said.
+
+    `wrong` says in what these differ. `commit` is what was tested.
+    """
+
+    condition: str
+    command: str
+    expected: str
+    actual: str
+    wrong: list[str]
+    commit: str
+
+    def cells(self) -> tuple[str, ...]:
+        right = f"**no**: {'; '.join(self.wrong)}" if self.wrong else "yes"
+        return tuple(map(_escaped, (self.condition, self.command, self.expected, self.actual, right, self.commit)))
+
+
+def verdicts(cells: Sequence[Cell]) -> str:
+    """Return docs/verdicts.md."""
+    head = ("condition", "command", "expected verdict and cause", "actual", "right", "commit")
+    wrong = sum(bool(each.wrong) for each in cells)
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return f"{VERDICTS.format(date=date, count=len(cells), wrong=wrong or 'none')}\n{_table(head, cells)}"
+
+
 @dataclass(frozen=True)
 class Row:
     """One row: what was done, what is required, what was seen, how the nodes stood after it, what the user read.
@@ -70,7 +114,7 @@ class Row:
             str(seen.moves),
             str(seen.most_holders),
             _states(self.states),
-            self.said.replace("|", "\\|"),
+            _escaped(self.said),
             self.commit,
         )
 
@@ -109,9 +153,16 @@ class Measured:
 def timings(measured: Iterable[Measured]) -> str:
     """Return docs/timing.md."""
     head = ("TIMING", "fault of the holder", "median", "from-to", "promised for the median", "model's worst", "commit")
-    lines = [head, tuple("---" for _ in head), *(each.cells() for each in measured)]
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    return f"{TIMINGS.format(date=datetime.now(UTC).strftime('%Y-%m-%d'))}\n{table}"
+    return f"{TIMINGS.format(date=datetime.now(UTC).strftime('%Y-%m-%d'))}\n{_table(head, measured)}"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Cell | Measured | Row]) -> str:
+    lines = [head, tuple("---" for _ in head), *(row.cells() for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _states(states: Mapping[str, str]) -> str:
@@ -149,8 +200,6 @@ SYSTEMS = {
 
 def document(rows: Iterable[Row], releases: Sequence[str]) -> str:
     """Return docs/reliability.md, or that of a cluster of several releases."""
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(row.cells() for row in rows)]
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     nodes = ", ".join(SYSTEMS[each] for each in releases)
-    return f"{HEADER.format(date=date, nodes=nodes)}\n{table}"
+    return f"{HEADER.format(date=date, nodes=nodes)}\n{_table(COLUMNS, rows)}"

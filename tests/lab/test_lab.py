@@ -261,7 +261,7 @@ def test_an_apiserver_fails_as_told_and_recovers(machines: Lab, mode: str, ready
 def test_a_mode_that_there_is_not_is_refused(machines: Lab) -> None:
     with pytest.raises(LabError, match="no apiserver mode 'sick'") as refusal:
         machines.apiserver(1, "sick")
-    assert refusal.value.hint == "one of: ok, unhealthy, hung, unauthorized, off"
+    assert refusal.value.hint == "one of: ok, unhealthy, hung, unauthorized, foreign, off"
 
 
 def test_a_backend_answers_until_it_or_its_node_ends(machines: Lab) -> None:

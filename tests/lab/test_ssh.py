@@ -75,6 +75,7 @@ def test_host_keys_are_not_looked_at_only_when_told(green: Bastion) -> None:
     assert not known.exists()
 
 
+@pytest.mark.slow
 def test_works_as_a_user_with_sudo_without_password(green: Bastion) -> None:
     env = green.environment(SSH_USER="operator", BALANCE="roundrobin")
     with green.watched() as watch:
@@ -140,6 +141,7 @@ def encrypted_key(green: Bastion) -> Path:
     return key
 
 
+@pytest.mark.slow
 def test_the_passphrase_of_an_encrypted_key_is_asked_for_once(green: Bastion, encrypted_key: Path) -> None:
     env = green.environment(SSH_KEY=str(encrypted_key))
     status, output, times = asked(green, ["verify"], env, r"Passphrase of the SSH key \S+: ", "open sesame")

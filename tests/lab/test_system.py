@@ -96,7 +96,7 @@ def test_maxconn_raises_the_file_limit_of_a_unit_that_has_too_small_a_one(green:
     assert file_limit(green, "lb3") == wanted  # until its next start
 
 
-@pytest.mark.parametrize("unit", ["haproxy", "keepalived"])
+@pytest.mark.parametrize("unit", [pytest.param("haproxy", marks=pytest.mark.slow), "keepalived"])
 def test_unit_whose_main_process_is_killed_runs_again(green: Bastion, unit: str) -> None:
     before = main_pid(green, "lb3", unit)
     green.inside("lb3", "kill", "-KILL", before)

@@ -154,6 +154,7 @@ def test_killed_program_of_a_node_is_ended_by_the_next(bastion: Bastion, program
     uninstalled(bastion, before)
 
 
+@pytest.mark.slow
 def test_what_ran_before_exlb_runs_on_its_own_bytes_again(bastion: Bastion, fresh_lab: Lab) -> None:
     addresses = [bastion.address(node) for node in bastion.nodes]
     for place, node in enumerate(bastion.nodes):

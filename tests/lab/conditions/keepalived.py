@@ -1,0 +1,234 @@
+"""keepalived that does not run, does not answer, or would not take the VIP."""
+
+from __future__ import annotations
+
+from exlb_fab.errors import EXIT_OK
+from tests.lab.bastion import KEEPALIVED_PATH
+from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail, warn
+from tests.lab.conditions.faults import On, Together, drained, edited_keepalived, hung, stopped
+
+_DEFAULTS = "/etc/default/keepalived"
+_KEPT_DEFAULTS = "/root/kept-defaults"
+_FAULT = {"FAILOVER": "fault"}
+_WOULD_RUN_104 = (
+    "until kill -s USR1 $(systemctl show -p MainPID --value keepalived) && "
+    'grep -q "Priority = 104" /tmp/keepalived.data; do sleep 0.2; done'
+)
+
+_KEEPALIVED_S_TMP = "nsenter -m -t $(systemctl show -p MainPID --value keepalived) --"
+_NO_KILLALL = On((THIRD,), "chmod -x /usr/bin/killall", "chmod +x /usr/bin/killall")
+# A shell may find only what can be run.
+_KILLALL_NOT_FOUND = fail("node.packages", THIRD, says="not installed: killall")
+
+CONDITIONS = (
+    Condition(
+        "keepalived stopped on the holder",
+        "keepalived",
+        stopped("keepalived", HOLDER),
+        fail("node.keepalived", HOLDER, says="keepalived is inactive"),
+        takes="an election",
+    ),
+    Condition(
+        "keepalived stopped on a backup",
+        "keepalived",
+        stopped("keepalived", SECOND),
+        fail("node.keepalived", SECOND, says="keepalived is inactive"),
+    ),
+    Condition(
+        "keepalived stopped on all nodes",
+        "keepalived",
+        stopped("keepalived", *ALL),
+        (
+            *fail("node.keepalived", *ALL, says="keepalived is inactive"),
+            *fail("vip.single-holder", says="keepalived runs on no node"),
+            *fail("vip.ping", *ALL, says="does not answer ping"),
+            *fail("vip.request", *ALL, says="not served"),
+        ),
+    ),
+    Condition(
+        "keepalived of the holder killed, and cannot start again: its VIP is stale",
+        "keepalived",
+        On(
+            (HOLDER,),
+            f"if [ -e {_DEFAULTS} ]; then cp -a {_DEFAULTS} {_KEPT_DEFAULTS}; fi; "
+            f"echo DAEMON_ARGS=--nonsense >{_DEFAULTS} && systemctl kill -s KILL keepalived",
+            f"rm {_DEFAULTS}; if [ -e {_KEPT_DEFAULTS} ]; then mv {_KEPT_DEFAULTS} {_DEFAULTS}; fi; "
+            "systemctl reset-failed keepalived; systemctl restart keepalived",
+        ),
+        (
+            *fail("node.keepalived", HOLDER, says="Unknown option --nonsense"),
+            *fail("vip.single-holder", says=f"keepalived on {HOLDER} is not MASTER, and has left the address behind"),
+        ),
+        takes="an election",
+    ),
+    Condition(
+        "an interface that is not there, loaded on the holder: keepalived ends, and its VIP is stale",
+        "keepalived",
+        edited_keepalived(
+            "s/interface host0/interface nowhere0/",
+            HOLDER,
+            load="{ systemctl reset-failed keepalived; systemctl reload-or-restart keepalived || true; }",
+        ),
+        (
+            *fail("node.keepalived", HOLDER, says="Non-existent interface specified in configuration"),
+            *fail("node.files", HOLDER, says=f"{KEEPALIVED_PATH} differs"),
+            *fail("vip.single-holder", says=f"keepalived on {HOLDER} is not MASTER, and has left the address behind"),
+        ),
+        takes="an election",
+    ),
+    Condition(
+        "keepalived hangs on the holder",
+        "keepalived",
+        hung("keepalived", HOLDER),
+        (
+            *fail("vip.single-holder", says=f"keepalived on {HOLDER} runs, and does not tell how: it hangs"),
+            *fail("vrrp.state", HOLDER, says="it hangs"),
+            *fail("vrrp.running", HOLDER, says="it hangs"),
+        ),
+        takes="an election",
+    ),
+    Condition(
+        "keepalived hangs on a backup",
+        "keepalived",
+        hung("keepalived", THIRD),
+        (
+            *fail("vrrp.state", THIRD, says="it hangs, and would not take the VIP"),
+            *fail("vrrp.running", THIRD, says="it hangs"),
+        ),
+    ),
+    Condition(
+        "keepalived masked",
+        "keepalived",
+        On((THIRD,), "systemctl mask keepalived", "systemctl unmask keepalived"),
+        fail("node.keepalived", THIRD, says="keepalived is masked"),
+        also=fail("node.files", THIRD, says="keepalived.service.d/exlb.conf"),  # what its unit lacks, nobody can see
+    ),
+    Condition(
+        "keepalived not enabled at boot",
+        "keepalived",
+        On((THIRD,), "systemctl disable keepalived", "systemctl enable keepalived"),
+        fail("node.keepalived", THIRD, says="disabled at boot"),
+    ),
+    Condition(
+        "holder in FAULT",
+        "keepalived",
+        stopped("haproxy", HOLDER),
+        (
+            *fail("node.proxy", HOLDER, says="haproxy is inactive"),
+            *fail("vrrp.state", HOLDER, says="its check check-haproxy fails"),
+        ),
+        takes="a check",
+        variables=_FAULT,
+    ),
+    Condition(
+        "all nodes in FAULT: nobody holds the VIP",
+        "keepalived",
+        stopped("haproxy", *ALL),
+        (
+            *fail("node.proxy", *ALL, says="haproxy is inactive"),
+            *fail("vip.single-holder", says="keepalived is in FAULT on lb1, lb2, lb3"),
+            *fail("vip.ping", *ALL, says="does not answer ping"),
+            *fail("vip.request", *ALL, says="not served"),
+            *fail("vrrp.state", *ALL, says="its check check-haproxy fails"),
+            *fail("backend.any", says="no node sees any backend up"),
+        ),
+        takes="a check",
+        variables=_FAULT,
+    ),
+    Condition(
+        "a backup whose proxy gives nothing to an apiserver has a lower priority",
+        "keepalived",
+        drained(THIRD),
+        (
+            *fail("vrrp.state", THIRD, says="instead of 105\nits check check-apiserver fails"),
+            *fail("backend.servers", THIRD, says="somebody told the proxy to drain it"),
+            *fail("backend.request", THIRD, says="no apiserver to give it to"),
+        ),
+        takes="a check",
+        variables={"TRACK": "script,apiserver"},
+    ),
+    Condition(
+        "the check's program cannot be run",
+        "keepalived",
+        _NO_KILLALL,
+        # keepalived takes it for one that passes: the priority stays.
+        fail("vrrp.tracker", THIRD, says="/usr/bin/killall is not executable"),
+        also=_KILLALL_NOT_FOUND,
+    ),
+    Condition(
+        "the check's program cannot be run, and the proxy is dead",
+        "keepalived",
+        Together((_NO_KILLALL, stopped("haproxy", THIRD))),
+        (
+            *fail("node.proxy", THIRD, says="haproxy is inactive"),
+            *fail("vrrp.tracker", THIRD, says="/usr/bin/killall is not executable"),
+            *fail("vrrp.state", THIRD, says="does not notice that haproxy does not run"),
+        ),
+        also=_KILLALL_NOT_FOUND,
+        takes="a check",
+    ),
+    Condition(
+        "a process is tracked in a container, where the kernel tells nothing of it",
+        "keepalived",
+        edited_keepalived(
+            's/vrrp_script/vrrp_track_process/; s/^( *)script ".*"/\\1process haproxy/; '
+            "/^ *(interval|timeout|fall|rise) /d; s/track_script/track_process/",
+            SECOND,
+        ),
+        (
+            *fail("node.files", SECOND, says=f"{KEEPALIVED_PATH} differs"),
+            *fail("vrrp.tracker", SECOND, says="would not notice that haproxy dies"),
+        ),
+        # Some versions have not even looked for it once.
+        also=fail("vrrp.state", SECOND, says="its check check-haproxy fails"),
+        takes="an election",
+    ),
+    Condition(
+        "priority by hand that breaks the law",
+        "keepalived",
+        edited_keepalived("s/priority 105/priority 40/", THIRD),
+        (
+            *fail("node.files", THIRD, says=f"{KEEPALIVED_PATH} differs"),
+            *fail("vrrp.running", THIRD, says="priority 40 instead of 105"),
+            *fail("vrrp.law", says="keeps the VIP"),
+        ),
+        takes="an election",
+    ),
+    Condition(
+        "priority 255 by hand",
+        "keepalived",
+        edited_keepalived("s/priority 105/priority 255/", THIRD),
+        (
+            *fail("node.files", THIRD, says=f"{KEEPALIVED_PATH} differs"),
+            *fail("vrrp.running", THIRD, says="priority 255 instead of 105"),
+            *fail("vrrp.law", says=f"{THIRD} has priority 255"),
+        ),
+        takes="an election",
+    ),
+    Condition(
+        "keepalived has no space to write its state into",
+        "keepalived",
+        On(
+            (THIRD,),
+            f"{_KEEPALIVED_S_TMP} mount -t tmpfs -o size=4k condition /tmp && "
+            f"{_KEEPALIVED_S_TMP} sh -c 'head -c 4096 /dev/zero >/tmp/fill'",
+            f"{_KEEPALIVED_S_TMP} umount -l /tmp",
+        ),
+        (
+            *warn("vrrp.state", THIRD, says="no space in the /tmp of keepalived"),
+            *warn("vrrp.running", THIRD, says="no space in the /tmp of keepalived"),
+        ),
+        status=EXIT_OK,
+    ),
+    Condition(
+        "keepalived runs what is no longer in its file",
+        "keepalived",
+        On(
+            (THIRD,),
+            f"cp -a {KEEPALIVED_PATH} /root/kept && sed -i 's/priority 105/priority 104/' {KEEPALIVED_PATH} && "
+            f"systemctl reload keepalived && timeout 20 sh -c '{_WOULD_RUN_104}' && mv /root/kept {KEEPALIVED_PATH}",
+            "systemctl reload keepalived",
+        ),
+        fail("vrrp.running", THIRD, says="priority 104 instead of 105"),
+    ),
+)

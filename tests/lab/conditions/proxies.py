@@ -1,0 +1,98 @@
+"""Proxies that do not run, do not answer, or share their port."""
+
+from __future__ import annotations
+
+from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail
+from tests.lab.conditions.faults import On, asked_by_socket, hung, stopped
+
+_NOBODY_SERVES = (
+    *fail("vip.request", *ALL, says="not served"),
+    *fail("vip.bastion", says="not served"),
+)
+
+CONDITIONS = (
+    Condition(
+        "proxy stopped on the holder",
+        "proxy",
+        stopped("haproxy", HOLDER),
+        fail("node.proxy", HOLDER, says="haproxy is inactive"),
+        takes="a check",
+    ),
+    Condition(
+        "proxy stopped on a backup",
+        "proxy",
+        stopped("haproxy", THIRD),
+        fail("node.proxy", THIRD, says="haproxy is inactive"),
+    ),
+    Condition(
+        "all proxies stopped, the VIP pings",
+        "proxy",
+        stopped("haproxy", *ALL),
+        (
+            *fail("node.proxy", *ALL, says="haproxy is inactive"),
+            *fail("backend.any", says="no node sees any backend up"),
+            *_NOBODY_SERVES,
+        ),
+        takes="a check",
+    ),
+    Condition(
+        "proxy hangs on the holder",
+        "proxy",
+        hung("haproxy", HOLDER),
+        (
+            *fail("node.running", HOLDER, says="it hangs"),
+            *fail("backend.servers", HOLDER, says="does not say how its backends are"),
+            *fail("backend.request", HOLDER, says="not served"),
+            *_NOBODY_SERVES,
+        ),
+    ),
+    Condition(
+        "proxy hangs on a backup",
+        "proxy",
+        hung("haproxy", SECOND),
+        (
+            *fail("node.running", SECOND, says="it hangs"),
+            *fail("backend.servers", SECOND, says="does not say how its backends are"),
+            *fail("backend.request", SECOND, says="not served"),
+        ),
+    ),
+    Condition(
+        "proxy not enabled at boot",
+        "proxy",
+        On((SECOND,), "systemctl disable haproxy", "systemctl enable haproxy"),
+        fail("node.proxy", SECOND, says="disabled at boot"),
+    ),
+    Condition(
+        "proxy no longer listens on its port",
+        "proxy",
+        asked_by_socket("disable frontend kube-master", "enable frontend kube-master", THIRD),
+        (
+            *fail("node.ports", THIRD, says="nobody listens on 8443"),
+            *fail("backend.request", THIRD, says="not served"),
+        ),
+    ),
+    Condition(
+        "another program shares the port of the proxy",
+        "proxy",
+        # Both ask for it, and both are root's: the kernel spreads the connections over the two.
+        On(
+            (THIRD,),
+            "systemd-run -q --collect --unit=foreign socat TCP4-LISTEN:8443,reuseport,fork OPEN:/dev/null && "
+            "timeout 10 sh -c 'until ss -Hltnp sport = :8443 | grep -q socat; do sleep 0.1; done'",
+            "systemctl stop foreign",
+        ),
+        fail("node.ports", THIRD, says="socat listens on 8443"),
+        also=fail("backend.request", THIRD, says="takes the connection and has no apiserver to give it to"),
+    ),
+    Condition(
+        "proxy cannot bind the VIP: ip_nonlocal_bind is off",
+        "proxy",
+        On(
+            (THIRD,),
+            "sysctl -q -w net.ipv4.ip_nonlocal_bind=0 && ! systemctl restart haproxy",
+            "sysctl -q -w net.ipv4.ip_nonlocal_bind=1; systemctl reset-failed haproxy; systemctl start haproxy",
+        ),
+        fail("node.proxy", THIRD, says="cannot bind socket (Cannot assign requested address)"),
+        variables={"BIND": "vip"},
+    ),
+)

@@ -1,0 +1,121 @@
+"""What others on the nodes' network do: adverts with the same VRID, the VIP on another host, wrong neighbours."""
+
+from __future__ import annotations
+
+from exlb_fab.lab.layout import SECOND_VIP, VIP
+from tests.lab.conditions.base import ADDRESSES, ALL, HOLDER, SECOND, THIRD, Condition, fail, warn
+from tests.lab.conditions.faults import (
+    ADVERT,
+    ARPING,
+    STRANGER_ADDRESS,
+    STRANGER_INTERFACE,
+    STRANGER_MAC,
+    On,
+    Together,
+    on_bastion,
+    stranger,
+)
+
+_NOBODYS_MAC = "02:00:00:00:99:99"
+_HAS_VIP = f"ip addr add {VIP}/32 dev {STRANGER_INTERFACE}"
+# So that it says nothing of the VIP by itself, neither as an answer nor as a question of its own.
+_SAYS_NOTHING = (
+    "echo 8 >/proc/sys/net/ipv4/conf/all/arp_ignore; "
+    f"ip neigh replace 198.51.100.1 lladdr 02:00:00:00:33:64 dev {STRANGER_INTERFACE} nud permanent"
+)
+
+CONDITIONS = (
+    Condition(
+        "another cluster sends better adverts with the same VRID and VIP",
+        "segment",
+        stranger(*ADVERT, VIP, *ADDRESSES),
+        (
+            *fail("vrrp.strangers", says=f"{STRANGER_ADDRESS} is master of VRID 68"),
+            *fail("vip.single-holder", says=f"no node holds {VIP}"),
+            *fail("vip.ping", *ALL, says="does not answer ping"),
+            *fail("vip.request", *ALL, says="not served"),
+        ),
+        takes="an election",
+    ),
+    Condition(
+        "another cluster has the same VRID and another VIP",
+        "segment",
+        Together(
+            (
+                On(ALL, "true", "systemctl restart keepalived"),
+                stranger(*ADVERT, "198.51.100.200", "224.0.0.18"),
+            )
+        ),
+        warn("vrrp.complaints", *ALL, says="VRID 68"),
+        status=0,
+        takes="an election",
+        variables={"VRRP_MODE": "multicast"},
+    ),
+    Condition(
+        "another host has the VIP and says so",
+        "segment",
+        stranger("announce", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_HAS_VIP),
+        (
+            *fail("vip.mac", SECOND, THIRD, says="another host has the same address"),
+            *fail("vip.request", SECOND, THIRD, says="not served"),
+            *fail("vip.bastion", says="not served"),
+        ),
+        takes="an election",
+    ),
+    Condition(
+        "another host has the second VIP and says so",
+        "segment",
+        stranger(
+            *("announce", STRANGER_INTERFACE, STRANGER_MAC, SECOND_VIP),
+            line=f"ip addr add {SECOND_VIP}/32 dev {STRANGER_INTERFACE}",
+        ),
+        (
+            *fail("vip.mac", SECOND, THIRD, says=f"and {HOLDER} holds {SECOND_VIP}"),
+            *fail("vip.request", SECOND, THIRD, says=f"https://{SECOND_VIP}:8443/readyz from"),
+        ),
+        takes="an election",
+        variables={"EXTRA_VIPS": f"({SECOND_VIP})"},
+    ),
+    Condition(
+        "another host has the VIP and answers too late",
+        "segment",
+        stranger("answer", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_SAYS_NOTHING),
+        fail("vip.mac", SECOND, THIRD, says=f"{STRANGER_MAC}, which is no node's, answers"),
+        needs=On(ALL, ARPING, "true"),
+    ),
+    Condition(
+        "the bastion alone sends to nobody what is meant for the VIP",
+        "segment",
+        on_bastion(
+            f"ip neigh replace {VIP} lladdr {_NOBODYS_MAC} dev $br nud permanent", f"ip neigh del {VIP} dev $br"
+        ),
+        fail("vip.bastion", says=f"the bastion reaches {HOLDER}, and not {VIP}"),
+    ),
+    Condition(
+        "the bastion alone is led to another host",
+        "segment",
+        Together(
+            (
+                stranger(line=f"{_SAYS_NOTHING}; {_HAS_VIP}"),
+                on_bastion(
+                    f"ip neigh replace {VIP} lladdr {STRANGER_MAC} dev $br nud permanent", f"ip neigh del {VIP} dev $br"
+                ),
+            )
+        ),
+        fail("vip.bastion", says=f"it is between the bastion and {VIP}"),
+    ),
+    Condition(
+        "a node sends to a backup what is meant for the VIP",
+        "segment",
+        On(
+            (THIRD,),
+            "ping -c 1 198.51.100.12 >/dev/null && "
+            "mac=$(ip neigh show to 198.51.100.12 | sed -n 's/.*lladdr \\([^ ]*\\).*/\\1/p') && "
+            f"ip neigh replace {VIP} lladdr $mac dev host0 nud permanent",
+            f"ip neigh del {VIP} dev host0",
+        ),
+        fail("vip.mac", THIRD, says=f"which is {SECOND}'s, and {HOLDER} holds {VIP}"),
+        # A node that forwards brings it to the holder all the same.
+        also=(*fail("vip.ping", THIRD, says="does not answer ping"), *fail("vip.request", THIRD, says="not served")),
+    ),
+)

@@ -1,0 +1,47 @@
+"""No false red: entrances in which nothing is wrong, however they are set up, are green."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from exlb_fab.lab import Lab, down
+from tests.lab.bastion import Bastion
+from tests.lab.conditions.base import Condition, Finding, healthy
+from tests.lab.conditions.healthy import CONDITIONS, RELEASES
+from tests.lab.conftest import AddCell
+from tests.lab.judging import judged, rows
+
+
+@pytest.mark.parametrize("condition", rows(CONDITIONS))
+def test_verify_of_a_healthy_entrance_is_green(green: Bastion, cell: AddCell, condition: Condition) -> None:
+    look, wrong = judged(green, condition)
+    cell(condition, look, wrong)
+    assert not wrong
+
+
+@pytest.fixture
+def entrance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bastion]:
+    """Nodes of some releases after `exlb deploy`; removed afterwards."""
+    name = f"t-healthy-{os.getpid() % 10000}"
+    try:
+        bastion = Bastion(Lab.up(name, len(request.param), request.param), tmp_path)
+        bastion.exlb("deploy")
+        yield bastion
+    finally:
+        down(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("entrance", "findings"), RELEASES, ids=[",".join(each) for each, _ in RELEASES], indirect=["entrance"]
+)
+def test_verify_of_other_releases_is_green(entrance: Bastion, cell: AddCell, findings: Sequence[Finding]) -> None:
+    releases = dict.fromkeys(node.release for node in entrance.lab.nodes)
+    condition = healthy(f"nodes of {', '.join(releases)}", *findings)
+    look, wrong = judged(entrance, condition)
+    cell(condition, look, wrong)
+    assert not wrong
