@@ -447,12 +447,8 @@ change_unit() {
 	*) echo "unknown action $2" && return 1 ;;
 	esac
 	systemctl "$2" "$1.service" 2>&1 && return
-	journal_end "$1"
+	unit_said "$1"
 	return 1
-}
-
-journal_end() {
-	journalctl -u "$1.service" -n 5 --no-pager -o cat 2>/dev/null
 }
 
 # remember: what is known of the servers, for the reload that follows.
@@ -492,7 +488,7 @@ gate_proxy() {
 		complaint=$(judge_proxy "$1" "$3" 3>"$run/warnings") && break
 		if [ "$(uptime_seconds)" -ge "$until" ]; then
 			echo "after $2 s: $complaint"
-			journal_end "$proxy_unit"
+			unit_said "$proxy_unit"
 			return 1
 		fi
 		sleep 0.1
@@ -531,7 +527,7 @@ gate_keepalived() {
 	looks=0
 	while [ "$looks" -lt 5 ]; do
 		if ! systemctl is-active -q keepalived.service; then
-			echo 'keepalived does not run' && journal_end keepalived && return 1
+			echo 'keepalived does not run' && unit_said keepalived && return 1
 		fi
 		looks=$((looks + 1))
 		sleep 0.2

@@ -46,19 +46,14 @@ programs() {
 	done
 }
 
-# What systemd calls the message with which a process ended. Source: sd-messages.h SD_MESSAGE_UNIT_PROCESS_EXIT.
-process_exit=98e322203f7a4ed290d09fe03c09fe15
-
-# unit NAME: its properties; where it does not run, also what its processes said last, and how they ended: where it was
-# started in vain, systemd goes on to say so until nothing else is at the end of the journal.
+# unit NAME: its properties; where it does not run, also what its processes said last.
 unit() {
 	systemctl show -p LoadState -p ActiveState -p SubState -p UnitFileState "$1.service"
 	# In UTC: date cannot know which CST a time is in.
 	changed=$(TZ=UTC systemctl show -p StateChangeTimestamp "$1.service")
 	if [ -n "${changed#*=}" ]; then printf 'Changed=%s\n' "$(date -d "${changed#*=}" +%s)"; fi
 	if ! systemctl is-active -q "$1.service"; then
-		journalctl -n 5 --no-pager -o cat "_SYSTEMD_UNIT=$1.service" + "UNIT=$1.service" "MESSAGE_ID=$process_exit" \
-			2>/dev/null | sed 's/^/Journal=/'
+		unit_said "$1" | sed 's/^/Journal=/'
 	fi
 }
 

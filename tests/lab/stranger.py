@@ -1,6 +1,7 @@
 """Another host on the nodes' network that does harm: run in a network namespace of its own, until it is killed.
 
     stranger.py advert SOURCE VRID PRIORITY VIP DESTINATION...   send VRRP adverts of version 2, one a second
+    stranger.py rare-advert SOURCE VRID ...                      the same, one every three seconds
     stranger.py announce INTERFACE MAC ADDRESS                   say again and again that the address is here (ARP)
     stranger.py answer INTERFACE MAC ADDRESS                     say so to who asks, after everybody else has
 
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 VRRP_PROTOCOL = 112
 ADVERT_TTL = 255
 ADVERT_SECONDS = 1
+RARE_SECONDS = 3  # keepalived waits anew after what it throws away: once a second, and it would never send its own
 ANNOUNCE_SECONDS = 0.01  # the holder says so too, every second: a question hardly ever falls between the two
 ETHER_ARP = 0x0806
 ARP_REQUEST, ARP_REPLY = 1, 2
@@ -81,7 +83,7 @@ def _arp(receiver: bytes, own: bytes, ip: bytes, target: bytes, target_ip: bytes
     return receiver + own + struct.pack("!H", ETHER_ARP) + reply
 
 
-def send_adverts(source: str, packet: bytes, destinations: Sequence[str]) -> None:
+def send_adverts(source: str, packet: bytes, destinations: Sequence[str], every_s: float) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, VRRP_PROTOCOL) as sender:
         sender.bind((source, 0))
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ADVERT_TTL)
@@ -90,7 +92,7 @@ def send_adverts(source: str, packet: bytes, destinations: Sequence[str]) -> Non
         while True:
             for destination in destinations:
                 sender.sendto(packet, (destination, 0))
-            time.sleep(ADVERT_SECONDS)
+            time.sleep(every_s)
 
 
 def announce(interface: str, frame: bytes) -> None:
@@ -117,8 +119,9 @@ def answer(interface: str, mac: str, address: str) -> None:
 
 def main(words: Sequence[str]) -> None:
     match words:
-        case ["advert", source, vrid, priority, vip, *destinations] if destinations:
-            send_adverts(source, advert(int(vrid), int(priority), vip), destinations)
+        case ["advert" | "rare-advert" as does, source, vrid, priority, vip, *destinations] if destinations:
+            every_s = RARE_SECONDS if does == "rare-advert" else ADVERT_SECONDS
+            send_adverts(source, advert(int(vrid), int(priority), vip), destinations, every_s)
         case ["announce", interface, mac, address]:
             announce(interface, announcement(mac, address))
         case ["answer", interface, mac, address]:

@@ -58,6 +58,8 @@ def test_fresh_nodes_are_green_and_nothing_of_them_is_changed(bastion: Bastion) 
     for node in ALL:
         # What still starts may write something of its own.
         bastion.inside(node, "sh", "-c", "systemctl is-system-running --wait >/dev/null; touch /run/mark")
+    # An address is tentative at first. Source: RFC 4862 2.
+    bastion.wait_until(lambda: not any(bastion.inside(node, "ip", "-o", "addr", "show", "tentative") for node in ALL))
     before = {node: state(bastion, node) for node in ALL}
     sessions = {node: bastion.sessions(node) for node in ALL}
     ran = bastion.exlb("doctor", "-o", "json")

@@ -7,6 +7,7 @@ from tests.lab.conditions.base import ADDRESSES, ALL, HOLDER, SECOND, THIRD, Con
 from tests.lab.conditions.faults import (
     ADVERT,
     ARPING,
+    RARE_ADVERT,
     STRANGER_ADDRESS,
     STRANGER_INTERFACE,
     STRANGER_MAC,
@@ -43,7 +44,7 @@ CONDITIONS = (
         Together(
             (
                 On(ALL, "true", "systemctl restart keepalived"),
-                stranger(*ADVERT, "198.51.100.200", "224.0.0.18"),
+                stranger(*RARE_ADVERT, "198.51.100.200", "224.0.0.18"),
             )
         ),
         warn("vrrp.complaints", *ALL, says="VRID 68"),

@@ -149,8 +149,12 @@ FAKES: Mapping[str, str] = {
         if [ "$3" = --since ]; then cat "$ROOT/unit/journal" 2>/dev/null; exit 0; fi
         case " $* " in
         *' json '*) ;;
-        *' _SYSTEMD_UNIT='*) shift 5; echo "what ${1#*=} said last"; exit ;;
-        *) echo "the end of the journal of $2"; exit ;;
+        *' _SYSTEMD_UNIT='*)
+            shift 5; echo "what ${1#*=} said last"
+            case " $* " in *' SYSLOG_IDENTIFIER='*) echo "what ${*##*SYSLOG_IDENTIFIER=} said last" ;; esac
+            exit
+            ;;
+        *) echo "odd: journalctl $*" >&2; exit 1 ;;
         esac
         if [ -e "$ROOT/fail/journalctl" ]; then cat "$ROOT/fail/journalctl" >&2; exit 1; fi
         cat "$ROOT/entries"

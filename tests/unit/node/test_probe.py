@@ -90,6 +90,12 @@ def test_probe_shows_what_a_unit_that_does_not_run_has_said_itself(machine: Mach
     assert unit.journal == ("what haproxy.service said last",)
 
 
+def test_probe_asks_for_the_words_of_keepalived_s_child_by_its_name_too(machine: Machine) -> None:
+    (machine.root / "running-keepalived").unlink()
+    unit = answers.parse_unit(probed(machine, "unit keepalived")["unit keepalived"].text)
+    assert unit.journal == ("what keepalived.service said last", "what Keepalived_vrrp said last")
+
+
 def test_probe_says_that_a_silent_proxy_is_silent(machine: Machine) -> None:
     (machine.root / "running-haproxy").unlink()
     assert probed(machine, "proxy-state")["proxy-state"] == answers.Answer("socat: Connection refused", 1)
