@@ -17,7 +17,7 @@ from exlb_fab.lab.layout import DEFAULT_RELEASE
 from tests.lab.bastion import Bastion
 from tests.lab.conditions.base import Condition, Look
 from tests.lab.records import Records
-from tests.lab.table import Cell, Measured, Row, document, timings, verdicts
+from tests.lab.table import Cell, Drilled, Measured, Row, document, drills, timings, verdicts
 from tests.lab.watching import Watch
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,13 +25,17 @@ RELIABILITY = DOCS / "reliability.md"
 RELIABILITY_MIXED = DOCS / "reliability-mixed.md"
 TIMING = DOCS / "timing.md"
 VERDICTS = DOCS / "verdicts.md"
+DRILLS = DOCS / "drill-measured.md"
+TABLES = (RELIABILITY, RELIABILITY_MIXED, TIMING, VERDICTS, DRILLS)
 
 COMMIT_DIGITS = 10
 WITH_ROWS = pytest.StashKey[list[str]]()
 WITH_CELLS = pytest.StashKey[list[str]]()
+WITH_DRILLS = pytest.StashKey[list[str]]()
 
 AddRow = Callable[[str, str, Watch, str], None]
 AddCell = Callable[[Condition, Look, list[str]], None]
+AddDrilled = Callable[[str, str, list[dict[str, Any]]], None]
 AddMeasured = Callable[[str, str, list[float], float, float], None]
 
 
@@ -51,7 +55,7 @@ def _git(*words: str) -> str:
 
 def _commit() -> str:
     """Return what is tested; the tables that a run writes are no part of it."""
-    written = [f":!{path.relative_to(DOCS.parent)}" for path in (RELIABILITY, RELIABILITY_MIXED, TIMING, VERDICTS)]
+    written = [f":!{path.relative_to(DOCS.parent)}" for path in TABLES]
     changed = _git("status", "--porcelain", "--", ".", *written)
     return (_git("rev-parse", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
@@ -71,6 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.lab)
     config.stash[WITH_ROWS] = _using("row", items)
     config.stash[WITH_CELLS] = _using("cell", items)
+    config.stash[WITH_DRILLS] = _using("in_a_row", items)
     if not config.getoption("--resume"):
         return
     done = _records(config).passed()
@@ -123,6 +128,17 @@ def measured(request: pytest.FixtureRequest) -> AddMeasured:
     return add
 
 
+@pytest.fixture
+def in_a_row(request: pytest.FixtureRequest) -> AddDrilled:
+    """Keep what drills in a row have measured: (TIMING, fault, what the report of each says of it)."""
+
+    def add(timing: str, fault: str, reports: list[dict[str, Any]]) -> None:
+        kept = Drilled.of(timing, fault, reports, _commit()[:COMMIT_DIGITS])
+        _records(request.config).rehearse(request.node.nodeid, kept)
+
+    return add
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the table where every row of it has been seen; with nothing left to do, a run that resumes is content."""
@@ -131,6 +147,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = exitstatus = pytest.ExitCode.OK
     if config.getoption("--table") and exitstatus == pytest.ExitCode.OK:
         _write_reliability(config)
+        _write_drills(config)
     # A matrix with a wrong cell is told as well: that is what it is for.
     if config.getoption("--table") and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         _write_verdicts(config)
@@ -145,6 +162,12 @@ def _write_reliability(config: pytest.Config) -> None:
         path.write_text(document(kept, releases))
     if kept and path == RELIABILITY:
         TIMING.write_text(timings(_records(config).timings()))
+
+
+def _write_drills(config: pytest.Config) -> None:
+    drilled, names = _records(config).drilled(), config.stash[WITH_DRILLS]
+    if names and drilled.keys() >= set(names):
+        DRILLS.write_text(drills([drilled[name] for name in names]))
 
 
 def _write_verdicts(config: pytest.Config) -> None:

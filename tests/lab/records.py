@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab.table import Cell, Measured, Row
+from tests.lab.table import Cell, Drilled, Measured, Row
 
 
 class Records:
@@ -37,6 +37,12 @@ class Records:
 
     def timings(self) -> list[Measured]:
         return [Measured(**kept) for _, kept in sorted(self._read("timing").items())]
+
+    def rehearse(self, test: str, drilled: Drilled) -> None:
+        self._write(test, "drilled", asdict(drilled))
+
+    def drilled(self) -> dict[str, Drilled]:
+        return {test: Drilled(**kept) for test, kept in self._read("drilled").items()}
 
     def judge(self, test: str, cell: Cell) -> None:
         self._write(test, "cell", asdict(cell))

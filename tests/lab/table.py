@@ -37,6 +37,17 @@ way waited for its answer. `exlb config` tells the model's worst case for an env
 """
 
 
+DRILLS = """# Ten drills in a row, measured
+
+Written by `make test-all` on {date}: three nodes of Debian 12 in a lab, alone on the machine. Each row is `exlb drill`
+ten times over with the same fault and the same TIMING ([drill.md](drill.md)); every one of them passed, was undone and
+left `verify` green. Four clients, on the bastion and on every node, asked through the VIP every 50 ms. "Outage" is the
+longest time between two answers of the one who waited longest; a time may exceed the worst case of the
+[model](vrrp.md) by the resolution, which is the interval and by how much a client was woken up late. Of a drill of
+`node`, nothing is asked of the clients on the node without power.
+"""
+
+
 VERDICTS = """# What is wrong with an entrance, and what exlb says of it
 
 Written by `make test-all` on {date}: three nodes in a lab, of Debian 12 where nothing else is said. The commit stands
@@ -138,12 +149,11 @@ class Measured:
         return median(self.gaps_seconds)
 
     def cells(self) -> tuple[str, ...]:
-        gaps = self.gaps_seconds
         return (
             self.timing,
             self.fault,
             f"{self.median_seconds:.2f} s",
-            f"{min(gaps):.2f}-{max(gaps):.2f} s",
+            _range(self.gaps_seconds),
             f"{self.promised_seconds:.1f} s",
             f"{self.model_seconds:.2f} s",
             self.commit,
@@ -156,7 +166,79 @@ def timings(measured: Iterable[Measured]) -> str:
     return f"{TIMINGS.format(date=datetime.now(UTC).strftime('%Y-%m-%d'))}\n{_table(head, measured)}"
 
 
-def _table(head: tuple[str, ...], rows: Iterable[Cell | Measured | Row]) -> str:
+@dataclass(frozen=True)
+class Drilled:
+    """Drills in a row of one fault: of each, the longest outage of a client while it lasted and once it was undone.
+
+    All in seconds; `resolution_seconds` is the coarsest of all clients, the worst ones are the model's.
+    """
+
+    timing: str
+    fault: str
+    outages_seconds: list[float]
+    worst_seconds: float
+    resolution_seconds: float
+    afterwards_seconds: list[float]
+    undone_worst_seconds: float
+    commit: str
+
+    @classmethod
+    def of(cls, timing: str, fault: str, reports: Sequence[Mapping[str, Any]], commit: str) -> Drilled:
+        """Take them from what the reports of the drills say of this fault."""
+        clients = [[each for each in row["watchers"] if counts(row, each)] for row in reports]
+        return cls(
+            timing,
+            fault,
+            outages_seconds=[max(each["outage_seconds"] for each in row) for row in clients],
+            worst_seconds=max(row["worst_seconds"] for row in reports),
+            resolution_seconds=max(each["resolution_seconds"] for row in clients for each in row),
+            afterwards_seconds=[max(each["afterwards_seconds"] for each in row) for row in clients],
+            undone_worst_seconds=max(row["undone_worst_seconds"] for row in reports),
+            commit=commit,
+        )
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            self.timing,
+            self.fault,
+            str(len(self.outages_seconds)),
+            f"{median(self.outages_seconds):.2f} s",
+            _range(self.outages_seconds),
+            f"{self.worst_seconds:.2f} s",
+            f"{self.resolution_seconds:.2f} s",
+            _range(self.afterwards_seconds),
+            f"{self.undone_worst_seconds:.2f} s",
+            self.commit,
+        )
+
+
+def counts(drill: Mapping[str, Any], watcher: Mapping[str, Any]) -> bool:
+    """Tell whether a client of a drill can be asked all: not the one on a node without power."""
+    return (drill["fault"], watcher["watcher"]) != ("node", drill["holder"])
+
+
+def drills(drilled: Iterable[Drilled]) -> str:
+    """Return docs/drill-measured.md."""
+    head = (
+        "TIMING",
+        "fault",
+        "drills",
+        "median outage",
+        "from-to",
+        "model's worst",
+        "resolution",
+        "once undone",
+        "worst then",
+        "commit",
+    )
+    return f"{DRILLS.format(date=datetime.now(UTC).strftime('%Y-%m-%d'))}\n{_table(head, drilled)}"
+
+
+def _range(seconds: Sequence[float]) -> str:
+    return f"{min(seconds):.2f}-{max(seconds):.2f} s"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Cell | Drilled | Measured | Row]) -> str:
     lines = [head, tuple("---" for _ in head), *(row.cells() for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
