@@ -463,7 +463,7 @@ def _faults(
 ) -> dict[Node | None, str]:
     """Look at nodes and return what is wrong, by node; None stands for all of them.
 
-    Those that are `serving` have to answer. `vacant` tells that nobody is to hold the VIP any more.
+    Those that are `serving` have to lead to an apiserver, with any status. `vacant` tells that nobody is to hold the VIP any more.
     """
     urls = {node: questions.node_url(cluster, node) for node in serving}
 
@@ -475,8 +475,11 @@ def _faults(
     faults: dict[Node | None, str] = {}
     for node, url in urls.items():
         reply = seen.facts[node].replies[url] if node in seen.facts else None
-        if reply is None or reply.code is None:
-            faults[node] = f"it does not serve: {reply.error if reply else seen.errors[node].message}"
+        if reply is None:
+            faults[node] = f"it does not serve: {seen.errors[node].message}"
+        elif not reply.of_apiserver:
+            foreign = f"something that is no apiserver answers with status {reply.code}"
+            faults[node] = f"it does not serve: {foreign if reply.foreign else reply.error}"
     holders = seen.holders(cluster.vip.address)
     # A node that cannot be asked may be the holder, and then the VIP answers.
     elsewhere = seen.errors and all(found.pings[str(cluster.vip)] for found in seen.facts.values())

@@ -172,13 +172,31 @@ def test_node_after_which_nobody_holds_the_vip_stops_the_roll_out(fakes: FakeFle
     assert any(event.level == "failure" and "no node holds" in event.text for event in told)
 
 
-def test_node_that_served_and_does_not_any_more_stops_the_roll_out(fakes: FakeFleet) -> None:
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((7, "curl: (7) refused\n000 0"), "refused"),
+        ((0, "200 1\nbody Welcome to nginx!"), "something that is no apiserver answers with status 200"),
+    ],
+    ids=["nothing answers", "something else answers"],
+)
+def test_node_that_served_and_does_not_any_more_stops_the_roll_out(
+    fakes: FakeFleet, answer: tuple[int, str], said: str
+) -> None:
     edited(deployed(fakes), "lb1", "lb2", "lb3")
     plan = plan_for(fakes)
-    fakes["lb2"].answers[f"request {node_url(THREE, THREE.nodes[1])}"] = (7, "curl: (7) refused\n000 0")
+    fakes["lb2"].answers[f"request {node_url(THREE, THREE.nodes[1])}"] = answer
     results = carried_out(fakes, plan)
     assert words(results) == ["not started", "failed", "not started"]
-    assert results["lb2"].detail == "changed, but after 9 s it does not serve: refused"
+    assert results["lb2"].detail == f"changed, but after 9 s it does not serve: {said}"
+
+
+def test_node_whose_apiserver_is_not_ready_serves(fakes: FakeFleet) -> None:
+    edited(deployed(fakes), "lb2")
+    plan = plan_for(fakes)
+    unready = "[-]etcd failed: reason withheld"
+    fakes["lb2"].answers[f"request {node_url(THREE, THREE.nodes[1])}"] = (0, f"500 1\nbody {unready}")
+    assert words(carried_out(fakes, plan)) == ["unchanged", "changed", "unchanged"]
 
 
 def test_node_that_served_nobody_before_need_not_serve_afterwards(fakes: FakeFleet) -> None:
