@@ -28,6 +28,7 @@ from exlb_fab.facts import (
     System,
     Unit,
 )
+from exlb_fab.host import lines_of
 from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import Proxy
 from exlb_fab.system import DGRAM_QLEN, UNLIMITED, Link, Manager, Settings, UnitSettings, drop_in_path
@@ -123,7 +124,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
         texts={path: answer.text + "\n" for path, answer in each("read") if answer.status == 0},
         proxy_state=proxy.parse_state(state.text) if state and alive else None,
         proxy_silence=state.text if state and not alive else "",
-        unmanaged=tuple(_lines(text_of("proxy-others"))),
+        unmanaged=tuple(lines_of(text_of("proxy-others"))),
         instances=instances,
         keepalived_silence=keepalived_silence,
         generations=parse_generations(text_of("generation")),
@@ -143,7 +144,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
             dgram_qlen=int(qlen) if qlen.isdecimal() else None,
         ),
         trackers=_understood(host.parse_trackers, all_of("keepalived-checks")),
-        complaints=tuple(_lines(text_of("keepalived-complaints"))),
+        complaints=tuple(lines_of(text_of("keepalived-complaints"))),
         neighbours={
             address: _understood(host.parse_neighbours, answer.text)
             for address, answer in each("neighbours")
@@ -172,15 +173,10 @@ def _understood(parse: Callable[[str], T], text: str) -> T:
         raise FactsError(str(error)) from error
 
 
-def _lines(text: str) -> list[str]:
-    """Split text at its newlines alone, as the programs that print it do; blank lines are left out."""
-    return [line for line in text.split("\n") if line.strip()]
-
-
 def _assignments(text: str) -> list[tuple[str, str]]:
     """Split `KEY=value` lines; raises FactsError on a line of another form."""
     pairs = []
-    for line in _lines(text):
+    for line in lines_of(text):
         key, mark, value = line.partition("=")
         if mark:
             pairs.append((key, value.strip()))
@@ -219,7 +215,7 @@ def parse_system(text: str) -> System:
 def parse_packages(text: str) -> dict[str, str]:
     """Parse `NAME VERSION` lines: the packages that are installed."""
     packages = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         name, blank, version = line.partition(" ")
         if not blank:
             raise FactsError(f"expected NAME VERSION, not {line!r}")
@@ -249,7 +245,7 @@ def parse_unit_files(name: str, text: str) -> UnitSettings:
     """
     values: dict[str, list[str]] = {}
     ours = False
-    for line in map(str.strip, _lines(text)):
+    for line in map(str.strip, lines_of(text)):
         if path := re.fullmatch(r"# (/\S+)", line):
             ours = path[1] == drop_in_path(name)
         key, mark, value = line.partition("=")
@@ -290,7 +286,7 @@ def parse_network(text: str) -> tuple[tuple[Link, ...], dict[str, FileFact]]:
     managers: dict[str, Manager] = {"networkd": "networkd", "NetworkManager": "NetworkManager"}
     links: list[Link] = []
     guards = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         match line.split(" "):
             case [manager, interface, *rest] if manager in managers and len(rest) <= 2:
                 links.append(Link(interface, managers[manager], *rest))
@@ -304,7 +300,7 @@ def parse_network(text: str) -> tuple[tuple[Link, ...], dict[str, FileFact]]:
 def parse_addresses(text: str) -> tuple[Address, ...]:
     """Parse `ip -o addr show`, one line per address."""
     addresses = []
-    for line in _lines(text):
+    for line in lines_of(text):
         words = line.split()
         try:
             interface, family, value = words[1], words[2], words[3]
@@ -318,7 +314,7 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
 def parse_sockets(text: str) -> tuple[Socket, ...]:
     """Parse `ss -Hltnp`, one line per listening socket."""
     sockets = []
-    for line in _lines(text):
+    for line in lines_of(text):
         words = line.split()
         try:
             host, _, port = words[3].rpartition(":")
@@ -348,7 +344,7 @@ def parse_file(text: str) -> FileFact:
 def parse_generations(text: str) -> Generations:
     """Parse what probe.sh says of the generations, `NAME VALUE...` per line."""
     values: dict[str, list[str]] = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         name, *words = line.split()
         values.setdefault(name, []).extend(words)
     try:
@@ -369,7 +365,7 @@ def parse_history(text: str) -> History:
     """Parse `generation NUMBER`, the lines `meta NAME=VALUE` and `file MANIFEST-LINE` of each, and `journal LINE`."""
     kept: list[Kept] = []
     journal = []
-    for line in _lines(text):
+    for line in lines_of(text):
         word, _, rest = line.partition(" ")
         try:
             match word:
@@ -409,7 +405,7 @@ def parse_connection(answer: Answer) -> Reply:
     """Parse socat's words, `DATE socat[PID] E WHAT: WHY`: there are none where somebody took the connection."""
     if answer.status == 0:
         return Reply(None, "", accepted=True)
-    said = (_lines(answer.text) or [f"socat ended with status {answer.status}"])[-1]
+    said = (lines_of(answer.text) or [f"socat ended with status {answer.status}"])[-1]
     return Reply(None, re.sub(r"^.* socat\[\d+\] \w ", "", said), accepted=False)
 
 
@@ -418,7 +414,7 @@ def parse_reply(answer: Answer) -> Reply:
 
     A last line `body BEGINNING` is what came; nodes of before did not tell it.
     """
-    lines = _lines(answer.text) or [""]
+    lines = lines_of(answer.text) or [""]
     body = lines.pop()[len(_BODY) :] if lines[-1].startswith(_BODY) else None
     lines = lines or [""]
     found = next((match for line in lines if (match := re.fullmatch(r"([0-9]{3}) ([0-9]+)", line.strip()))), None)

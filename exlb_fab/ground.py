@@ -16,7 +16,7 @@ from exlb_fab import selinux
 from exlb_fab.answers import Answer, parse_answers
 from exlb_fab.cluster import Address, Cluster, Node
 from exlb_fab.errors import FactsError
-from exlb_fab.host import parse_arp_answers, parse_neighbours
+from exlb_fab.host import lines_of, parse_arp_answers, parse_neighbours
 from exlb_fab.platforms import PLATFORMS, parse_version
 from exlb_fab.proxies import PROXIES
 from exlb_fab.questions import INSTALLED_TO, WRITTEN, installation_questions
@@ -211,13 +211,9 @@ def _understood(parser: Callable[[str], T], text: str) -> T:
         raise FactsError(str(error)) from error
 
 
-def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line.strip()]
-
-
 def parse_machine(text: str) -> Machine:
     """Parse `NAME VALUE`, the names as in /sys/class/dmi/id."""
-    values = {name: value.strip() for name, _, value in (line.partition(" ") for line in _lines(text))}
+    values = {name: value.strip() for name, _, value in (line.partition(" ") for line in lines_of(text))}
     return Machine(
         *(values.get(each, "") for each in ("sys_vendor", "product_name", "chassis_asset_tag", "bios_version"))
     )
@@ -229,7 +225,7 @@ def parse_interfaces(text: str) -> dict[str, Interface]:
     Source: ip-link(8); Linux include/uapi/linux/if.h for what the flags mean.
     """
     found = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         said = re.match(r"\d+: ([^:@]+)(?:@[^:]+)?: <([^>]*)>.* mtu (\d+)\b", line)
         if said is None:
             raise ValueError(f"`ip -o link show` said {line!r}")
@@ -245,7 +241,7 @@ def parse_available(text: str) -> Available:
     """
     versions: dict[str, str] = {}
     listed, name = False, ""
-    for line in _lines(text):
+    for line in lines_of(text):
         key, _, value = (part.strip() for part in line.partition(":"))
         if line.startswith("lists "):
             listed = line != "lists 0"
@@ -266,7 +262,7 @@ def _newer(one: str | None, other: str) -> str:
 def parse_owners(text: str) -> dict[Address, Owners]:
     """Parse `ADDRESS ping`, `ADDRESS arping MAC` and `ADDRESS` with a line of `ip neigh show`. Raises ValueError."""
     said: dict[Address, list[str]] = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         address, _, rest = line.partition(" ")
         said.setdefault(ip_address(address), []).append(rest)
     return {address: _owners(lines) for address, lines in said.items()}
@@ -286,7 +282,7 @@ def _owners(lines: Sequence[str]) -> Owners:
 def parse_adverts(text: str) -> tuple[Advert, ...]:
     """Parse `tcpdump -n` of protocol 112, each sender once; other lines than VRRP's are left out. Raises ValueError."""
     found: dict[Advert, None] = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         if said := _ADVERT.search(line):
             source, destination, router_id = said[1], said[2], said[3]
             found[Advert(ip_address(source), ip_address(destination), int(router_id))] = None
@@ -299,7 +295,7 @@ def parse_contacts(text: str) -> dict[str, Contact]:
     Raises ValueError.
     """
     found = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         endpoint, _, rest = line.partition(" ")
         status, _, said = rest.partition(" ")
         if not status.isdecimal():

@@ -16,6 +16,11 @@ TRACKER_STATES: tuple[TrackerState, ...] = get_args(TrackerState)
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 
+def lines_of(text: str) -> list[str]:
+    """Split text at its newlines alone, as the programs that print it do; blank lines are left out."""
+    return [line for line in text.split("\n") if line.strip()]
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """The file system that has a path, or would have it; `total_inodes` is 0 where it does not count them."""
@@ -59,7 +64,7 @@ class Span:
 
 def parse_spaces(text: str) -> tuple[Space, ...]:
     """Parse `PATH WRITABLE BLOCK-SIZE BLOCKS FREE INODES FREE MOUNT`, a line per path."""
-    return tuple(map(_space, _lines(text)))
+    return tuple(map(_space, lines_of(text)))
 
 
 def _space(line: str) -> Space:
@@ -79,7 +84,7 @@ def parse_neighbours(text: str) -> tuple[Neighbour, ...]:
     iproute2 leaves the address out where it was asked for one, or prints it first. Source: ip-neighbour(8).
     """
     found = []
-    for line in _lines(text):
+    for line in lines_of(text):
         words = line.split()
         if "dev" not in words[:-2]:
             raise ValueError(f"`ip neigh` said {line!r}")
@@ -91,7 +96,7 @@ def parse_neighbours(text: str) -> tuple[Neighbour, ...]:
 
 def parse_arp_answers(text: str) -> frozenset[str]:
     """Parse the MACs that answered, a line each, in the case in which arping prints them."""
-    found = frozenset(line.lower() for line in _lines(text))
+    found = frozenset(line.lower() for line in lines_of(text))
     if odd := next((mac for mac in sorted(found) if not _MAC.fullmatch(mac)), None):
         raise ValueError(f"expected a MAC, not {odd!r}")
     return found
@@ -100,7 +105,7 @@ def parse_arp_answers(text: str) -> frozenset[str]:
 def parse_macs(text: str) -> dict[str, str]:
     """Parse `ip -o link show`: the MAC of each Ethernet interface, by name; `eth0@if7` is eth0."""
     macs = {}
-    for line in _lines(text):
+    for line in lines_of(text):
         named = re.match(r"\d+: ([^:@]+)", line)
         if named is None:
             raise ValueError(f"`ip -o link show` said {line!r}")
@@ -124,13 +129,9 @@ def parse_trackers(text: str) -> tuple[Tracker, ...]:
 
 
 def _trackers(text: str) -> Iterator[Tracker]:
-    for line in _lines(text):
+    for line in lines_of(text):
         word, _, name = line.partition(" ")
         state = next((each for each in TRACKER_STATES if each == word), None)
         if state is None or not name:
             raise ValueError(f"the checks of keepalived are not understood: {line!r}")
         yield Tracker(name, state)
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line.strip()]

@@ -463,7 +463,7 @@ def _faults(
 ) -> dict[Node | None, str]:
     """Look at nodes and return what is wrong, by node; None stands for all of them.
 
-    Those that are `serving` have to lead to an apiserver, with any status. `vacant` tells that nobody is to hold the VIP any more.
+    Those that are `serving` have to lead to an apiserver. `vacant` tells that nobody is to hold the VIP any more.
     """
     urls = {node: questions.node_url(cluster, node) for node in serving}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -51,9 +51,14 @@ def skipped(text: str) -> Verdict:
 _RANK: tuple[Status, ...] = ("fail", "warn", "skip", "pass")
 
 
+def gravest(found: Iterable[Verdict]) -> Verdict:
+    """Return the first of the gravest of several answers; one at least."""
+    return min(found, key=lambda verdict: _RANK.index(verdict.status))
+
+
 def worst(found: Sequence[tuple[str, Verdict]]) -> Verdict:
     """Answer for several things together, each with its name, as the worst of them are answered; one at least."""
-    status = min((verdict.status for _, verdict in found), key=_RANK.index)
+    status = gravest(verdict for _, verdict in found).status
     bad = [(name, verdict) for name, verdict in found if verdict.status == status]
     causes = dict.fromkeys(verdict.cause for _, verdict in bad if verdict.cause)
     hints = dict.fromkeys(verdict.hint for _, verdict in bad if verdict.hint)

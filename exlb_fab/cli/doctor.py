@@ -8,7 +8,7 @@ import typer
 
 from exlb_fab.cli.common import Common, ExpectNoApiserver, ending, globs, run, show, to_stdout, with_common
 from exlb_fab.commands.doctor import DOCTOR, DoctorOptions, DoctorReport, doctor
-from exlb_fab.commands.verify import Selection, check_list
+from exlb_fab.commands.questionnaire import Selection, check_list
 from exlb_fab.report import Screen
 from exlb_fab.report.junit import junit
 

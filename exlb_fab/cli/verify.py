@@ -22,7 +22,8 @@ from exlb_fab.cli.common import (
     with_common,
 )
 from exlb_fab.cluster import Cluster
-from exlb_fab.commands.verify import Selection, VerifyOptions, VerifyReport, check_list, verify, watch
+from exlb_fab.commands.questionnaire import Selection, check_list
+from exlb_fab.commands.verify import VERIFY, VerifyOptions, VerifyReport, verify, watch
 from exlb_fab.fleet import Fleet
 from exlb_fab.report import Screen
 from exlb_fab.report.changes import changes
@@ -75,7 +76,7 @@ def verify_command(
     checks = Selection(globs(only), globs(skip))
     with ending(screen):
         if list_checks:
-            show(screen, output, check_list(checks))
+            show(screen, output, check_list(checks, VERIFY))
             return
         if html:
             check_place(html)

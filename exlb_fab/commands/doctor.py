@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import ConfigDict, Field, computed_field
+from pydantic import Field
 
 from exlb_fab import answers, checks, ground
 from exlb_fab import node as programs
 from exlb_fab.checks.doctor import CHECKS
 from exlb_fab.checks.doctor.access import SSH
 from exlb_fab.cluster import Cluster, Node
-from exlb_fab.commands.base import Report, select
-from exlb_fab.commands.verify import (
-    CheckRow,
-    Questionnaire,
-    Selection,
-    VerdictRow,
-    abridged,
-    check_rows,
-    selected,
-    tally,
-    verdict_row,
-    verdicts_exit_code,
-)
-from exlb_fab.errors import EXIT_INTERRUPTED
+from exlb_fab.commands.base import select
+from exlb_fab.commands.questionnaire import Questionnaire, Selection, VerdictsReport, check_rows, selected, verdict_row
 from exlb_fab.facts import Facts, Survey
 from exlb_fab.fleet import Fleet
 from exlb_fab.ground import Ground
@@ -47,56 +34,21 @@ class DoctorOptions:
     checks: Selection = field(default_factory=Selection)
 
 
-class DoctorReport(Report):
-    """The answer of `exlb doctor -o json`.
-
-    Within a version of `format` fields may be added; none goes away or changes its meaning.
-    """
-
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+class DoctorReport(VerdictsReport):
+    """The answer of `exlb doctor -o json`."""
 
     format: Literal["exlb/doctor/1"] = Field(default="exlb/doctor/1", description="the version of this schema")
-    at: datetime = Field(description="when it was found, by the clock of the bastion")
-    nodes: tuple[str, ...] = Field(description="the names of the nodes that single questions were asked of")
     vip: str = Field(description="the VIP that the apiservers are to be reached by")
     not_asked: tuple[str, ...] = Field(description="nodes that did not answer")
-    expect_no_apiserver: bool = Field(description="whether --expect-no-apiserver was given")
-    checks: tuple[CheckRow, ...] = Field(description="the checks that were asked")
-    left_out: tuple[str, ...] = Field(default=(), description="the ids of the checks that were not asked")
-    verdicts: tuple[VerdictRow, ...] = Field(description="the answers, in the order of the checks and of the nodes")
-    interrupted: bool = Field(description="whether Ctrl-C came before the end; there is no verdict then")
 
     @property
-    def counts(self) -> Counter[str]:
-        return Counter(verdict.status for verdict in self.verdicts)
-
-    @computed_field(description="whether no check that was asked failed")  # type: ignore[prop-decorator]
-    @property
-    def green(self) -> bool:
-        return self.counts["fail"] == 0 and not self.interrupted
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_INTERRUPTED if self.interrupted else verdicts_exit_code(self.verdicts)
-
-    @property
-    def word(self) -> Literal["GREEN", "RED", "INTERRUPTED"]:
-        if self.interrupted:
-            return "INTERRUPTED"
-        return "GREEN" if self.green else "RED"
-
-    @property
-    def sentence(self) -> str:
-        """Return the verdict in one line; what was not asked for is not promised."""
-        promise = {
-            "INTERRUPTED": ": no verdict",
-            "RED": ": what fails has to be mended before exlb deploy",
-            "GREEN": " as far as asked"
-            if self.left_out
-            else f": nothing was found that stands in the way of an entrance at {self.vip}",
-        }
-        without = f"; left out: {', '.join(abridged(self.checks, self.left_out))}" if self.left_out else ""
-        return f"{self.word}{promise[self.word]}{without} ({tally(self.counts)})"
+    def promise(self) -> str:
+        match self.word:
+            case "INTERRUPTED":
+                return ": no verdict"
+            case "RED":
+                return ": what fails has to be mended before exlb deploy"
+        return f": nothing was found that stands in the way of an entrance at {self.vip}"
 
 
 def doctor(cluster: Cluster, options: DoctorOptions, fleet: Fleet) -> DoctorReport:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import jinja2
 
-from exlb_fab.commands.verify import VerdictRow, VerifyReport
+from exlb_fab.commands.questionnaire import VerdictRow
+from exlb_fab.commands.verify import VerifyReport
 from exlb_fab.errors import ExlbError, UsageError
 from exlb_fab.report.tables import alike, held
 

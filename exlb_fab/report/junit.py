@@ -8,15 +8,15 @@ from itertools import groupby
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from exlb_fab.commands.doctor import DoctorReport
-from exlb_fab.commands.verify import VerdictRow, VerifyReport
+from exlb_fab.commands.questionnaire import VerdictRow, VerdictsReport
+from exlb_fab.commands.verify import VerifyReport
 
 # Source: XML 1.0, production 2 (Char); what a program printed on a node may be anything.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 COUNTED = ("failure", "error", "skipped")
 
 
-def junit(report: VerifyReport | DoctorReport) -> str:
+def junit(report: VerdictsReport) -> str:
     """Return JUnit XML in ASCII, so that the encoding of whatever carries it does not matter.
 
     Source: the schemas of Maven Surefire (surefire-test-report.xsd) and of Jenkins' xUnit plugin (junit-10.xsd).
@@ -35,7 +35,7 @@ def junit(report: VerifyReport | DoctorReport) -> str:
     return text.decode("ascii")
 
 
-def _suite(suites: Element, report: VerifyReport | DoctorReport, name: str, cases: list[Element]) -> None:
+def _suite(suites: Element, report: VerdictsReport, name: str, cases: list[Element]) -> None:
     suite = SubElement(suites, "testsuite", name=f"exlb.{name}", timestamp=f"{report.at:%Y-%m-%dT%H:%M:%S}", time="0")
     for key, value in _counts(cases).items():
         suite.set(key, value)
@@ -76,7 +76,7 @@ def _left_out(check: str) -> Element:
     return case
 
 
-def _interrupted(report: VerifyReport | DoctorReport) -> Element:
+def _interrupted(report: VerdictsReport) -> Element:
     case = Element("testcase", classname=f"exlb.{_command(report)}", name="came to its end", time="0")
     SubElement(case, "error", message="interrupted: there is no verdict", type="interrupted")
     return case
@@ -87,7 +87,7 @@ def _said(verdict: VerdictRow) -> str:
     return "\n".join(part for part in (verdict.text, verdict.cause, hint) if part)
 
 
-def _command(report: VerifyReport | DoctorReport) -> str:
+def _command(report: VerdictsReport) -> str:
     return report.format.split("/")[1]
 
 

@@ -22,12 +22,13 @@ from exlb_fab.commands.history import GenerationRow, HistoryReport
 from exlb_fab.commands.install import InstallReport
 from exlb_fab.commands.lock import LockReport
 from exlb_fab.commands.push_config import PushReport
+from exlb_fab.commands.questionnaire import CheckList, VerdictRow, VerdictsReport
 from exlb_fab.commands.recover import RecoverReport
 from exlb_fab.commands.render import RenderReport
 from exlb_fab.commands.restart import RestartReport
 from exlb_fab.commands.rollback import RollbackReport
 from exlb_fab.commands.uninstall import UninstallReport
-from exlb_fab.commands.verify import CheckList, VerdictRow, VerifyReport
+from exlb_fab.commands.verify import VerifyReport
 from exlb_fab.report.progress import colored_diff
 
 RESULT_STYLES = {
@@ -357,7 +358,7 @@ def _backends_table(report: VerifyReport) -> RenderableType:
     return titled("Backends, as the proxy of each node sees them", table)
 
 
-def alike(report: VerifyReport | DoctorReport) -> dict[tuple[str, str, str | None], list[VerdictRow]]:
+def alike(report: VerdictsReport) -> dict[tuple[str, str, str | None], list[VerdictRow]]:
     """Return the verdicts that have something to say, by check, status and what to type next."""
     groups: dict[tuple[str, str, str | None], list[VerdictRow]] = {}
     for verdict in report.verdicts:
@@ -366,7 +367,7 @@ def alike(report: VerifyReport | DoctorReport) -> dict[tuple[str, str, str | Non
     return groups
 
 
-def _findings(report: VerifyReport | DoctorReport) -> list[Text]:
+def _findings(report: VerdictsReport) -> list[Text]:
     """Return one paragraph per check that has something to say: its sentences, their causes, what to type next."""
     return [_finding(check, status, hint, group) for (check, status, hint), group in alike(report).items()]
 
@@ -387,5 +388,5 @@ def _finding(check: str, status: str, hint: str | None, verdicts: Sequence[Verdi
     return text
 
 
-def _verdict_line(report: VerifyReport | DoctorReport) -> Text:
+def _verdict_line(report: VerdictsReport) -> Text:
     return Text(report.sentence, VERDICT_STYLES[report.word])

@@ -14,7 +14,8 @@ import pytest
 from exlb_fab import checks
 from exlb_fab.checks import CHECKS, Verdict, View
 from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node, Vip
-from exlb_fab.commands.verify import VerdictRow, VerifyReport
+from exlb_fab.commands.questionnaire import VerdictRow
+from exlb_fab.commands.verify import VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
 from exlb_fab.facts import Address, Facts, FileFact, Generations, Reply, Socket, Survey, Unit
 from exlb_fab.platforms import parse_version

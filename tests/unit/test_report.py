@@ -21,11 +21,12 @@ from exlb_fab.commands.history import GenerationRow, HistoryReport
 from exlb_fab.commands.install import InstallReport
 from exlb_fab.commands.lock import LockReport, LockRow
 from exlb_fab.commands.push_config import PushReport
+from exlb_fab.commands.questionnaire import CheckRow, VerdictRow
 from exlb_fab.commands.recover import RecoverReport
 from exlb_fab.commands.render import RenderedFile, RenderReport
 from exlb_fab.commands.restart import RestartReport
 from exlb_fab.commands.rollback import RollbackReport
-from exlb_fab.commands.verify import BackendRow, CheckRow, VerdictRow, VerifyReport
+from exlb_fab.commands.verify import BackendRow, VerifyReport
 from exlb_fab.errors import ExlbError
 from exlb_fab.events import Event, Level
 from exlb_fab.report import Screen, answer

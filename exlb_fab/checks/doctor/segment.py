@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from exlb_fab.checks.base import Register, Status, Verdict, View, failed, passed, skipped, warned
+from exlb_fab.checks.base import Register, Verdict, View, failed, gravest, passed, skipped, warned
 from exlb_fab.cluster import Address, Node, Vip
 from exlb_fab.ground import Owners
 from exlb_fab.platforms import KEEPALIVED_UNIT
 
 CHECKS = Register()
 
-_RANK: tuple[Status, ...] = ("fail", "warn", "skip", "pass")
-
 
 @CHECKS.per_node("segment.vip", "Nobody else answers for the VIPs")
 def vips(view: View, node: Node) -> Verdict:
     """A node on which exlb runs already may have them."""
-    found = [_vip(view, node, vip) for vip in view.cluster.vips]
-    return min(found, key=lambda verdict: _RANK.index(verdict.status))
+    return gravest(_vip(view, node, vip) for vip in view.cluster.vips)
 
 
 def _vip(view: View, node: Node, vip: Vip) -> Verdict:

@@ -50,8 +50,10 @@ CONDITIONS = (
         "keepalived",
         On(
             (HOLDER,),
+            # Its child, which has the VIP, would take it away if it heard of the parent's end before its own.
             f"if [ -e {_DEFAULTS} ]; then cp -a {_DEFAULTS} {_KEPT_DEFAULTS}; fi; "
-            f"echo DAEMON_ARGS=--nonsense >{_DEFAULTS} && systemctl kill -s KILL keepalived",
+            f"echo DAEMON_ARGS=--nonsense >{_DEFAULTS} && systemctl kill -s STOP keepalived && "
+            "systemctl kill -s KILL keepalived",
             f"rm {_DEFAULTS}; if [ -e {_KEPT_DEFAULTS} ]; then mv {_KEPT_DEFAULTS} {_DEFAULTS}; fi; "
             "systemctl reset-failed keepalived; systemctl restart keepalived",
         ),
