@@ -35,7 +35,10 @@ class DoctorOptions:
 
 
 class DoctorReport(VerdictsReport):
-    """The answer of `exlb doctor -o json`."""
+    """The answer of `exlb doctor -o json`.
+
+    Within a version of `format` fields may be added; none goes away or changes its meaning.
+    """
 
     format: Literal["exlb/doctor/1"] = Field(default="exlb/doctor/1", description="the version of this schema")
     vip: str = Field(description="the VIP that the apiservers are to be reached by")

@@ -69,10 +69,7 @@ class CheckList(Report):
 
 
 class VerdictsReport(Report):
-    """What a command found that asks questions of nodes.
-
-    Within a version of `format` fields may be added; none goes away or changes its meaning.
-    """
+    """What a command found that asks questions of nodes."""
 
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 

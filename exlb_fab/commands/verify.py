@@ -56,7 +56,10 @@ class BackendRow(BaseModel):
 
 
 class VerifyReport(VerdictsReport):
-    """The answer of `exlb verify -o json`."""
+    """The answer of `exlb verify -o json`.
+
+    Within a version of `format` fields may be added; none goes away or changes its meaning.
+    """
 
     format: Literal["exlb/verify/1"] = Field(default="exlb/verify/1", description="the version of this schema")
     holders: tuple[str, ...] = Field(description="the nodes that have the VIP on an interface")
