@@ -36,6 +36,7 @@ from exlb_fab.system import DGRAM_QLEN, UNLIMITED, Link, Manager, Settings, Unit
 T = TypeVar("T")
 
 END_MARK = "exlb-probe-end"
+_TIMED_OUT = "curl: (28)"  # curl(1), exit codes
 _BODY = "body "
 
 
@@ -143,29 +144,29 @@ def parse(text: str, proxy: Proxy) -> Facts:
             guards=tuple(guards),
             dgram_qlen=int(qlen) if qlen.isdecimal() else None,
         ),
-        trackers=_understood(host.parse_trackers, all_of("keepalived-checks")),
+        trackers=understood(host.parse_trackers, all_of("keepalived-checks")),
         complaints=tuple(lines_of(text_of("keepalived-complaints"))),
         neighbours={
-            address: _understood(host.parse_neighbours, answer.text)
+            address: understood(host.parse_neighbours, answer.text)
             for address, answer in each("neighbours")
             if answer.status == 0
         },
         arp_answers={
-            asked.split(" ")[0]: _understood(host.parse_arp_answers, answer.text)
+            asked.split(" ")[0]: understood(host.parse_arp_answers, answer.text)
             for asked, answer in each("arp-answers")
             if answer.status == 0
         },
-        macs=_understood(host.parse_macs, all_of("links")),
+        macs=understood(host.parse_macs, all_of("links")),
         down=host.parse_down(all_of("links")),
         certificates={
             endpoint: found for endpoint, answer in each("certificate") if (found := certificates.parse(answer.text))
         },
-        spaces=_understood(host.parse_spaces, all_of("space")),
+        spaces=understood(host.parse_spaces, all_of("space")),
         clock=float(clock) if clock.isdecimal() else None,
     )
 
 
-def _understood(parse: Callable[[str], T], text: str) -> T:
+def understood(parse: Callable[[str], T], text: str) -> T:
     """Return what a parser makes of an answer. Raises FactsError."""
     try:
         return parse(text)
@@ -425,4 +426,4 @@ def parse_reply(answer: Answer) -> Reply:
     complaint = next((line for line in lines if line.startswith("curl:")), lines[0])
     # Without its number and the milliseconds, the same cause reads the same on every node.
     error = re.sub(r"^curl: \(\d+\) | after \d+ ms", "", complaint) or f"curl ended with status {answer.status}"
-    return Reply(None, error, accepted)
+    return Reply(None, error, accepted, late=accepted and complaint.startswith(_TIMED_OUT))

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from exlb_fab import vrrp
 from exlb_fab.cluster import Cluster, Node, Track
+from exlb_fab.dump import TRANSITION
 from exlb_fab.errors import ExlbError
 from exlb_fab.host import Span
 from exlb_fab.platforms import KEEPALIVED_UNIT
@@ -29,10 +30,9 @@ NO_UNIT = "-"
 # A watcher that is starved of the processor would allow an outage of any length. Ten times the pace at which it asks is
 # less than the shortest failover takes (keepalived stopped: 0.65 s); beyond that it is no measurement any more.
 COARSEST_SECONDS = 0.5
-# Source: keepalived vrrp/vrrp.c, vrrp_scheduler.c and main.c: "(VI) Entering MASTER STATE"; 1.3.5 has "Transition to".
-_STATE = re.compile(r"(?:Entering|Transition to) ([A-Z]+) STATE")
+_STATE = re.compile(TRANSITION)
 # Its own words, and systemd's of a unit whose process was killed.
-_STOPPED = re.compile(r"^Stopp(?:ing|ed)\b|Main process exited|^Deactivated successfully")
+_STOPPED = re.compile(r"^Stopp(?:ing|ed)\b|Main process exited")
 # What is logged before somebody takes over: a check that failed, an advert that resigns, or one that did not come.
 _NOTICED = re.compile(
     r"VRRP_Script\(.*\) (?:failed|timed out)|Script `.*` now returning [1-9]|Changing effective priority|"
@@ -345,8 +345,8 @@ def transitions(entries: Iterable[Entry]) -> tuple[Transition, ...]:
 def _transitions(entries: Iterable[Entry]) -> Iterator[Transition]:
     known: dict[str, State] = {state: state for state in get_args(State)}
     for entry in entries:
-        if (found := _STATE.search(entry.text)) and found[1] in known:
-            yield Transition(entry.node, entry.time, known[found[1]])
+        if (found := _STATE.search(entry.text)) and found[2] in known:
+            yield Transition(entry.node, entry.time, known[found[2]])
         elif _STOPPED.search(entry.text):
             yield Transition(entry.node, entry.time, "STOPPED")
 
@@ -356,7 +356,7 @@ def noticed(entries: Iterable[Entry]) -> Entry | None:
     told = [
         entry
         for entry in entries
-        if _NOTICED.search(entry.text) or ((state := _STATE.search(entry.text)) and state[1] in ("MASTER", "FAULT"))
+        if _NOTICED.search(entry.text) or ((state := _STATE.search(entry.text)) and state[2] in ("MASTER", "FAULT"))
     ]
     return min(told, key=lambda entry: entry.time, default=None)
 

@@ -18,8 +18,12 @@ State = Literal["MASTER", "BACKUP", "FAULT", "INIT"]
 
 STATES: tuple[State, ...] = ("MASTER", "BACKUP", "FAULT", "INIT")
 MILLISECONDS = 1000
+# What it logs of a new state: an extended regular expression, which awk reads as well. Source: keepalived vrrp/vrrp.c
+# and vrrp_scheduler.c: "(VI) Entering MASTER STATE"; in 1.3.5 "VRRP_Instance(VI) Transition to MASTER STATE".
+TRANSITION = "(Entering|Transition to) ([A-Z]+) STATE"
 SENT, RECEIVED = "Advertisements: Sent", "Advertisements: Received"
-# What node/keepalived.sh says of a keepalived that would write, and cannot.
+# What node/keepalived.sh says of a keepalived that could write, and does not; and of one that would, and cannot.
+SILENT = "keepalived does not write down its state"
 UNWRITABLE = frozenset({"no space in the /tmp of keepalived", "the /tmp of keepalived cannot be written to"})
 _SECTION = re.compile(r"------< (.*) >------")
 _FIELD = re.compile(r" {3}(\S[^=:]*?) = (.*)")

@@ -122,14 +122,16 @@ class FileFact:
 class Reply:
     """How a node fared as a client of a URL: the HTTP status, or why there was none; `tcp://` has none.
 
-    `accepted` tells that something took the connection, even if no TLS server was behind it. `body` is the beginning of
-    what came with the status, None where nobody looked.
+    `accepted` tells that something took the connection, even if no TLS server was behind it; `late` that it then said
+    too little for as long as a client of ours waits. `body` is the beginning of what came with the status, None where
+    nobody looked.
     """
 
     code: int | None
     error: str
     accepted: bool
     body: str | None = None
+    late: bool = False
 
     @property
     def foreign(self) -> bool:

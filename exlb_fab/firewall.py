@@ -312,6 +312,7 @@ class _Walk:
         self._table = table
         self._packet = packet
         self._known: dict[str, frozenset[_Outcome]] = {}
+        self._of_services = False
         self.visited: list[str] = []
 
     def base(self, chain: Chain) -> frozenset[_Outcome]:
@@ -335,7 +336,9 @@ class _Walk:
         if name not in self._known:
             self.visited.append(name)
             chain = self._table.chains.get(name)
+            outer, self._of_services = self._of_services, name.startswith(_SERVICES)
             self._known[name] = self._through(chain.rules) if chain else frozenset({"accept", "drop", "end"})
+            self._of_services = outer
         return self._known[name]
 
     def _through(self, rules: Sequence[Sequence[Any]]) -> frozenset[_Outcome]:
@@ -359,6 +362,8 @@ class _Walk:
             kind, body = next(iter(statement.items()))
             if kind == "match":
                 matches = self._matches(body)
+            elif self._of_services and kind == "xt" and isinstance(body, dict) and body.get("name") in _MARKED:
+                matches = False
             elif kind in _VERDICTS or _is_foreign(kind, body):
                 verdict = self._verdict(kind, body)
                 continue
@@ -474,6 +479,8 @@ class _Walk:
                 return self._packet.interface
             case "l4proto":
                 return self._packet.protocol
+            case "mark" if self._of_services:
+                return 0
             case "nfproto":
                 return f"ipv{self._packet.family}"
             case "protocol":
@@ -516,6 +523,10 @@ class _Walk:
         return None
 
 
+# The chains of kube-proxy and the kubelet: their marks and sets (ipsets) are of packets to a Service, which no node's
+# address and no VIP is. Source: Kubernetes pkg/proxy/ipvs/proxier.go, pkg/kubelet/kubelet_network_linux.go.
+_SERVICES = "KUBE-"
+_MARKED = frozenset({"mark", "set"})
 _ZONE = re.compile(r"(?:filter_)?IN_(?!policy_)(.+?)(?<!_pre)(?<!_log)(?<!_deny)(?<!_allow)(?<!_post)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Generic, TypeVar
 from exlb_fab import answers, facts
 from exlb_fab import node as programs
 from exlb_fab.cluster import Node
-from exlb_fab.errors import EXIT_INTERRUPTED, ExlbError, FactsError
+from exlb_fab.errors import EXIT_INTERRUPTED, AuthenticationError, ExlbError, FactsError, HostKeyError
 from exlb_fab.events import Emit, Event, silent
 from exlb_fab.facts import Survey
 from exlb_fab.host import Span
@@ -24,7 +25,8 @@ T = TypeVar("T")
 
 PROBE_SECONDS = 60
 # What waits for somebody else, one question after the other: at most 4 s each. Source: node/probe.sh.
-WAITING_QUESTIONS = ("request", "certificate", "ping")
+WAITING_QUESTIONS = ("request", "certificate", "ping", "arp-answers")
+MILLISECONDS = 1000
 WAITING_SECONDS = 4
 
 
@@ -124,8 +126,13 @@ class Fleet:
         return Survey(found.values, found.errors)
 
     def forget(self, nodes: Iterable[Node]) -> None:
-        """Close the connections of nodes that no longer answer: their next use tries anew."""
+        """Close the connections of nodes that no longer answer: their next use tries anew.
+
+        Who has refused us once is not asked again: an sshd that counts failed logins would shut the bastion out.
+        """
         for node in nodes:
+            if isinstance(self._errors.get(node), (AuthenticationError, HostKeyError)):
+                continue
             self._errors.pop(node, None)
             remote = self._remotes.pop(node, None)
             if remote is not None:
@@ -172,7 +179,8 @@ def _probe(node: Node, remote: Remote, proxy: Proxy, questions: Sequence[str]) -
 def limit_seconds(questions: Sequence[str]) -> int:
     """Return how long a node may take to answer: more where nobody may answer what it asks in turn."""
     waiting = sum(question.startswith(WAITING_QUESTIONS) for question in questions)
-    return PROBE_SECONDS + waiting * WAITING_SECONDS
+    told = [int(question.split(" ")[1]) for question in questions if question.startswith("keepalived-state ")]
+    return PROBE_SECONDS + waiting * WAITING_SECONDS + math.ceil(sum(told) / MILLISECONDS)
 
 
 def _ask(node: Node, remote: Remote, program: str, questions: Sequence[str], parse: Callable[[str, Span], T]) -> T:

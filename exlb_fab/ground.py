@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import Literal, NamedTuple, TypeVar
 
 from exlb_fab import selinux
-from exlb_fab.answers import Answer, parse_answers
+from exlb_fab.answers import Answer, parse_answers, understood
 from exlb_fab.cluster import Address, Cluster, Node
-from exlb_fab.errors import FactsError
 from exlb_fab.host import lines_of, parse_arp_answers, parse_neighbours
 from exlb_fab.platforms import PLATFORMS, parse_version
 from exlb_fab.proxies import PROXIES
@@ -194,21 +193,14 @@ def parse(text: str) -> Ground:
 
     heard = next((answer for _, answer in of("ground", "adverts")), Answer("was not asked", 1))
     return Ground(
-        machine=_understood(parse_machine, text_of("ground", "machine")),
-        interfaces=_understood(parse_interfaces, text_of("links")),
-        available=_understood(parse_available, text_of("ground", "available")),
-        owners=_understood(parse_owners, text_of("ground", "owners")),
-        adverts=_understood(parse_adverts, heard.text) if heard.status == 0 else None,
+        machine=understood(parse_machine, text_of("ground", "machine")),
+        interfaces=understood(parse_interfaces, text_of("links")),
+        available=understood(parse_available, text_of("ground", "available")),
+        owners=understood(parse_owners, text_of("ground", "owners")),
+        adverts=understood(parse_adverts, heard.text) if heard.status == 0 else None,
         deaf=heard.text if heard.status != 0 else "",
-        contacts=_understood(parse_contacts, text_of("ground", "contacts")),
+        contacts=understood(parse_contacts, text_of("ground", "contacts")),
     )
-
-
-def _understood(parser: Callable[[str], T], text: str) -> T:
-    try:
-        return parser(text)
-    except ValueError as error:
-        raise FactsError(str(error)) from error
 
 
 def parse_machine(text: str) -> Machine:

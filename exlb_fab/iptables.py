@@ -21,8 +21,6 @@ _VERDICTS: dict[str, dict[str, Any]] = {
 _DEEDS = frozenset({"LOG", "NFLOG", "MARK", "CONNMARK", "AUDIT", "NOTRACK", "CT", "SET"})
 # They only say what follows: nothing depends on them alone.
 _MODULES = frozenset({"tcp", "udp", "comment", "conntrack", "state", "multiport", "icmp", "icmp6", "addrtype"})
-_REJECT_OPTIONS = frozenset({"--reject-with"})
-
 Chains = dict[str, tuple[str | None, list[list[Any]]]]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -111,6 +111,8 @@ CLASSES: dict[str, Kind] = {keyword: rule.kind for rule in RULES for keyword in 
 
 _WORD = re.compile(r'[#!].*|(?:\\.|"(?:\\.|[^"\\])*"?|[^\s"#!\\])+')
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")
+_TRACKED = ("track_script", "track_process")
+_CHECKS = ("vrrp_script", "vrrp_track_process")
 _PLAIN = ("vrrp_instance", "global_defs", "authentication")  # blocks that a sentence need not name
 
 
@@ -138,7 +140,10 @@ class KeepalivedChange:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a keepalived.conf asks of the instance that has a VIP; None where it leaves that to keepalived."""
+    """What a keepalived.conf asks of the instance that has a VIP; None where it leaves that to keepalived.
+
+    `weights` are those of the checks that it tracks, by name; 0 is FAULT.
+    """
 
     router_id: int | None
     interface: str | None
@@ -148,6 +153,7 @@ class Asked:
     authenticated: bool
     vips: frozenset[Address]
     peers: frozenset[Address]
+    weights: Mapping[str, int]
 
 
 # The files of a cluster are asked many questions, and there are few of them.
@@ -228,8 +234,24 @@ def asked(text: str, vip: Address) -> Asked | None:
                 authenticated=any(each.path[-1] == "authentication" for each in inside),
                 vips=vips,
                 peers=_addresses(each for each in inside if each.path[-1] == "unicast_peer"),
+                weights={each.words[0]: _weight(found, each.words) for each in inside if each.path[-1] in _TRACKED},
             )
     return None
+
+
+def _weight(found: frozenset[Statement], tracked: Sequence[str]) -> int:
+    """Return the weight of a check: what it is tracked with, or else what it was defined with, or else none.
+
+    Source: keepalived.conf(5) `track_script`, `vrrp_script`.
+    """
+    name, *behind = tracked
+    blocks = {f"{kind} {name}" for kind in _CHECKS}
+    defined = [each.words for each in found if blocks & set(each.path)]
+    for words in (behind, *defined):
+        match words:
+            case ["weight", weight, *_] if re.fullmatch(r"[+-]?[0-9]+", weight):
+                return int(weight)
+    return 0
 
 
 def preempting(text: str) -> bool:

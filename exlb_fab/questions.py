@@ -71,7 +71,7 @@ def configuration_questions(cluster: Cluster) -> list[str]:
 def service_questions(cluster: Cluster, node: Node) -> list[str]:
     """Return what tells whether a client on the node is served, and whether the node would serve it."""
     others = cluster.listeners[1:]
-    addresses = (cluster.vip.address, cluster.own_address(node))
+    addresses = (*(vip.address for vip in cluster.vips), cluster.own_address(node))
     return [
         "keepalived-counters",
         f"keepalived-checks {KEEPALIVED_PATH}",

@@ -195,7 +195,7 @@ def urls(cluster: Cluster, node: Node) -> tuple[str, ...]:
     others = [
         listener_url(listener, address)
         for listener in cluster.listeners[1:]
-        for address in (cluster.vip.address, cluster.own_address(node))
+        for address in (*(vip.address for vip in cluster.vips), cluster.own_address(node))
     ]
     return (*(vip_url(cluster, vip) for vip in cluster.vips), node_url(cluster, node), *others)
 
@@ -217,6 +217,7 @@ def holding(cluster: Cluster, facts: Facts) -> Facts:
 def instance(cluster: Cluster, node: Node, **changes: Any) -> Instance:
     """Return how keepalived runs as a backup on a node that has what it should, but for some."""
     asked, others = cluster.vrrp, [other for other in cluster.nodes if other != node]
+    checks = [f"check-{PROXY.process if each in ('process', 'script') else each}" for each in asked.track]
     made = Instance(
         name="VI-kube-master",
         state="BACKUP",
@@ -233,8 +234,8 @@ def instance(cluster: Cluster, node: Node, **changes: Any) -> Instance:
         master=cluster.nodes[0].source,
         vips=frozenset(vip.address for vip in cluster.vips if vip.address.version == cluster.vip.address.version),
         peers=frozenset(other.source for other in others if other.source and asked.mode == "unicast"),
-        weights={f"check-{PROXY.process}": asked.check_weight if asked.failover == "weighted" else 0},
-        passing=frozenset({f"check-{PROXY.process}"}),
+        weights=dict.fromkeys(checks, asked.check_weight if asked.failover == "weighted" else 0),
+        passing=frozenset(checks),
         counters={SENT: 12, RECEIVED: 12},
         earlier={SENT: 10, RECEIVED: 10},
     )
@@ -723,7 +724,7 @@ class FakeRemote:
         lists = {
             name: [each.strip() for each in text.splitlines()] for name, text in block.findall(self._fake.keepalived)
         }
-        name = lists["track_script"][0]
+        tracked = lists["track_script"]
         weight = said.get("weight", "0")
         passes = self._fake.running is not None
         holder = self._fake in self._fleet.holders
@@ -752,10 +753,9 @@ class FakeRemote:
                 "   Unicast Peer :",
                 *(f"     {peer} min_ttl 0 max_ttl 255" for peer in lists.get("unicast_peer", ())),
                 "   Tracked scripts :",
-                f"     {name} weight {weight}",
+                *(f"     {name} weight {weight}" for name in tracked),
                 "------< VRRP Scripts >------",
-                f" VRRP Script = {name}",
-                f"   Status = {'GOOD' if passes else 'BAD'}",
+                *(f" VRRP Script = {name}\n   Status = {'GOOD' if passes else 'BAD'}" for name in tracked),
                 "------< Statistics >------",
                 _counters(12),
             ]

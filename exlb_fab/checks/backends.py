@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
-from exlb_fab.checks.replies import served
+from exlb_fab.checks.replies import awaken, served
 from exlb_fab.cluster import Backend, Node
 from exlb_fab.proxies import Server
 from exlb_fab.questions import node_url
@@ -29,7 +29,7 @@ def servers(view: View, node: Node) -> Verdict:
         return stopped
     state = view.facts(node).proxy_state
     if state is None:
-        return failed(f"{view.proxy.name} does not say how its backends are", hint="exlb push-config")
+        return failed(f"{view.proxy.name} does not say how its backends are", hint=awaken(view, node))
     if not state.servers:
         return failed("has no backend", hint="exlb push-config")
     strangers = _strangers(view, state.servers)
@@ -135,6 +135,8 @@ def _why(down: list[Server]) -> str:
 def _why_one(server: Server) -> str:
     if server.admission != "ready":
         return f"{server.name}: somebody told the proxy to {server.admission} it"
+    if server.nameless:
+        return f"{server.name}: its name did not resolve when the proxy was loaded"
     code = f" (status {server.code})" if server.code else ""
     return f"{server.name} {server.status}: {server.detail or server.check}{code}"
 
@@ -145,6 +147,19 @@ def _what_next(view: View, node: Node, down: list[Server]) -> str:
     ill = [server for server in down if server.admission == "ready"]
     if not ill:
         return f"when its upgrade is done: exlb backend ready {down[0].name}"
+    if ill[0].nameless:
+        name = _configured(view, ill[0]).host
+        return f"exlb ssh {node} -- getent hosts {name}; once that answers, exlb restart {view.proxy.unit}"
     if ill[0].listener == view.cluster.apiserver_listener.name:
         return _look(view, node, ill[0].address or ill[0].name)
     return f"does it run? exlb ssh {node} -- socat -u /dev/null TCP:{ill[0].address}"
+
+
+def _configured(view: View, server: Server) -> Backend:
+    """Return the backend that a server is by the environment file."""
+    return next(
+        backend
+        for listener in view.cluster.listeners
+        for backend in listener.backends
+        if (listener.name, backend.name) == (server.listener, server.name)
+    )

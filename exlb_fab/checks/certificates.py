@@ -31,7 +31,7 @@ def names(view: View) -> Verdict:
     if told:
         cause = "a client that checks certificates, like kubectl, refuses to speak to it"
         return warned("; ".join(told), cause=cause, hint=ADD_HINT)
-    return passed(_counted(view, shown))
+    return _unseen(view, shown) or passed(_counted(view, shown))
 
 
 @CHECKS.overall("certificate.dates", "The apiservers' certificates are valid, and for some time")
@@ -58,7 +58,7 @@ def dates(view: View) -> Verdict:
     ]
     if soon:
         return warned("; ".join(soon), hint=RENEW_HINT)
-    return passed(f"for {_days(min(each.end for each in shown.values()) - now)}")
+    return _unseen(view, shown) or passed(f"for {_days(min(each.end for each in shown.values()) - now)}")
 
 
 def _shown(view: View) -> Mapping[str, Certificate] | Verdict:
@@ -80,6 +80,27 @@ def _hosts(view: View) -> tuple[str, ...]:
 def _counted(view: View, shown: Mapping[str, Certificate]) -> str:
     asked = sum(len(shown_to(view.cluster, node)) for node in view.cluster.nodes)
     return f"{len(shown)} of {asked} seen"
+
+
+def _unseen(view: View, shown: Mapping[str, Certificate]) -> Verdict | None:
+    """Warn of an apiserver that is up, and whose certificate the node that was to ask for it has not got."""
+    states = [state for node in view.answering if (state := view.facts(node).proxy_state)]
+    up = {server.address for state in states for server in state.servers if server.judged and server.up}
+    unseen = {
+        endpoint: node
+        for node in view.answering
+        for endpoint in shown_to(view.cluster, node)
+        if endpoint in up and endpoint not in shown
+    }
+    if not unseen:
+        return None
+    node = next(iter(unseen.values()))
+    told = ", ".join(f"of {endpoint} by {node}" for endpoint, node in unseen.items())
+    return warned(
+        f"the certificate was not seen {told}",
+        cause="the node has no openssl, or does not reach it",
+        hint=f"exlb ssh {node} -- openssl s_client -connect {next(iter(unseen))}",
+    )
 
 
 def _now(view: View) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from exlb_fab import keepalived
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Address, Node
-from exlb_fab.dump import UNWRITABLE, Instance
+from exlb_fab.dump import SILENT, UNWRITABLE, Instance
 from exlb_fab.keepalived import Asked
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.vrrp import HIGHEST_PRIORITY, LOWEST_PRIORITY, Check, Group, Router, stranded
@@ -15,6 +15,8 @@ from exlb_fab.vrrp import HIGHEST_PRIORITY, LOWEST_PRIORITY, Check, Group, Route
 CHECKS = Register()
 LATE_SECONDS = 2.0  # the clock of a node is asked in whole seconds, and a busy one runs its check late
 WORDS = {True: "yes", False: "no"}
+# The oldest that was seen to write down how it runs: docs/keepalived-versions.md.
+TELLS_SINCE = (2, 1)
 APISERVER_CHECK = "check-apiserver"  # as templates/keepalived.conf.j2 calls it
 
 
@@ -57,6 +59,13 @@ def running(view: View, node: Node) -> Verdict:
     asked = keepalived.asked(text, view.cluster.vip.address)
     if asked is None:
         return skipped(f"the template does not say in which instance {view.cluster.vip} is")
+    if lacking := [name for name in asked.weights if name not in instance.weights]:
+        cause = "keepalived leaves out a check that others than root could change: its program, or a folder above it"
+        return failed(
+            f"runs without its check {', '.join(lacking)}: the VIP stays where that fails",
+            cause=cause,
+            hint=f"{_journal(node)} says which; once that is root's alone, {_restart(node)}",
+        )
     if differences := _differences(view, instance, asked):
         return failed(
             f"runs with {', '.join(differences)}",
@@ -90,7 +99,14 @@ def law(view: View) -> Verdict:
         return failed(said, cause=cause, hint="exlb push-config")
     weights = {tuple(sorted(each.weights.items())) for each in found.values()}
     if len(weights) > 1:
-        return failed("the nodes have different checks", hint="exlb push-config")
+        told = "; ".join(f"{_weighed(each.weights)} on {node}" for node, each in found.items())
+        return failed(
+            f"the nodes have different checks: {told}",
+            hint=f"exlb push-config; where that says no changes, exlb restart {KEEPALIVED_UNIT}",
+        )
+    if not any(each.weights for each in found.values()):
+        text = "keepalived runs without any check: the VIP stays on a node whose proxy is dead"
+        return failed(text, hint=f"exlb push-config; where that says no changes, exlb restart {KEEPALIVED_UNIT}")
     try:
         group = Group(
             routers=tuple(Router(node.name, each.priority) for node, each in found.items()),
@@ -158,9 +174,11 @@ def _silent(view: View, node: Node) -> Verdict:
     if found.keepalived_silence in UNWRITABLE:
         return warned(said, hint=f"exlb exec --nodes {node} -- df /tmp")
     others = [view.facts(other) for other in view.answering if other != node]
-    if any(other.instances and other.keepalived_version == found.keepalived_version for other in others):
-        cause = "it hangs, and would not take the VIP: the same version tells it elsewhere"
-        return failed(said, cause=cause, hint=_restart(node))
+    tells = any(other.instances and other.keepalived_version == found.keepalived_version for other in others)
+    version = found.keepalived_version
+    known = version is not None and version.numbers >= TELLS_SINCE
+    if tells or (known and found.keepalived_silence == SILENT):
+        return failed(said, cause="it hangs, and would not take the VIP: this version tells", hint=_restart(node))
     return warned(said, hint=_journal(node))
 
 
@@ -232,6 +250,7 @@ def _differences(view: View, instance: Instance, asked: Asked) -> list[str]:
         ("interface", instance.interface, asked.interface),
         ("VIPs", _listed(instance.vips), _listed(same_family)),
         ("peers", _listed(instance.peers), _listed(asked.peers)),
+        ("checks", _weighed(instance.weights), _weighed(asked.weights)),
         ("preemption", WORDS[instance.preempts], WORDS[asked.preempts]),
         ("password", WORDS[instance.authenticated], WORDS[asked.authenticated]),
     )
@@ -262,6 +281,12 @@ def disagreements(found: Mapping[Node, Instance]) -> list[str]:
 
 def _listed(addresses: Iterable[Address]) -> str:
     return ", ".join(str(each) for each in sorted(addresses, key=lambda each: (each.version, int(each)))) or "none"
+
+
+def _weighed(weights: Mapping[str, int]) -> str:
+    """Return checks in words; one without a weight leads to FAULT."""
+    told = [f"{name} with weight {weight}" if weight else name for name, weight in sorted(weights.items())]
+    return ", ".join(told) or "none"
 
 
 def _journal(node: Node) -> str:

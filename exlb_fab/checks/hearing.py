@@ -64,7 +64,10 @@ def split(view: View, holders: Sequence[Node]) -> Verdict:
     if stale:
         names = ", ".join(map(str, stale))
         cause = f"{KEEPALIVED_UNIT} on {names} is not MASTER, and has left the address behind"
-        return failed(said, cause=cause, hint=f"exlb restart {KEEPALIVED_UNIT}{_nodes(stale)}")
+        running = [node for node in stale if view.facts(node).units[KEEPALIVED_UNIT].running]
+        # A push starts what does not run, a restart does not.
+        hint = f"exlb restart {KEEPALIVED_UNIT}{_nodes(running)}" if running == stale else "exlb push-config"
+        return failed(said, cause=cause, hint=hint)
     found = election.instances(view)
     silent = [node for node in holders if view.facts(node).keepalived_silence not in ("", *UNWRITABLE)]
     if silent and set(found) & set(holders):

@@ -30,7 +30,7 @@ def own(view: View, node: Node) -> Verdict:
 def vip(view: View, node: Node) -> Verdict:
     if is_vip_awaited(view) and view.cluster.listeners[1:]:
         return skipped(f"no node can hold {view.cluster.vip} while there is no apiserver")
-    return _all(view, node, view.cluster.vip.address, view.holder(view.cluster.vip))
+    return view.of_each_vip(lambda vip: _all(view, node, vip.address, view.holder(vip)))
 
 
 def _all(view: View, node: Node, address: Address, server: Node | None) -> Verdict:
@@ -60,6 +60,10 @@ def _judged(view: View, node: Node, listener: Listener, address: Address, server
         return warned(f"{url} from {node}: status {reply.code}", cause="its backends answer with an error", hint=hint)
     if listener.send_proxy != "no" and listener.scheme != "tcp":
         return _unread(listener, f"{url} from {node}: takes the connection and does not answer")
+    if listener.scheme == "http" or reply.late:
+        hint = f"exlb backend list --listener {listener.name}, and the journals of what is behind it"
+        return failed(f"{url} from {node}: takes the connection and does not answer", cause=reply.error, hint=hint)
+    # Without a name that it knows, a server of TLS may end the connection at once (RFC 6066 3).
     return passed("takes connections")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
+from exlb_fab.checks.replies import awaken
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Generations
@@ -65,7 +66,9 @@ def _unit(view: View, node: Node, unit: str) -> Verdict:
     if not found.running:
         # A program that does not start may quote its configuration.
         cause = mask_keepalived(view.proxy.mask("\n".join(found.journal))) or None
-        hint = "exlb install" if found.load == "not-found" else f"exlb restart {unit} --nodes {node}"
+        # Its file may be one on which it would not hear the others: a restart leaves it alone, a push knows.
+        bring = "exlb push-config" if unit == KEEPALIVED_UNIT else f"exlb restart {unit} --nodes {node}"
+        hint = "exlb install" if found.load == "not-found" else bring
         return failed(f"{unit} is {found.active} ({found.sub})", cause=cause, hint=hint)
     if not found.enabled:
         return failed(f"{unit} runs, but is {found.file_state or 'not enabled'} at boot", hint="exlb install")
@@ -152,7 +155,8 @@ def running_configuration(view: View, node: Node) -> Verdict:
     facts = view.facts(node)
     wanted = next(file.digest for file in view.desired[node].files if file.kind == "proxy")
     if facts.proxy_state is None:
-        return failed("its admin socket does not answer", cause=facts.proxy_silence or None, hint="exlb push-config")
+        cause = facts.proxy_silence or None
+        return failed("its admin socket does not answer", cause=cause, hint=awaken(view, node))
     if facts.proxy_state.digest != wanted:
         found = facts.proxy_state.digest or "no configuration of exlb"
         cause = "its file was changed and not loaded, or is not what a push would write"

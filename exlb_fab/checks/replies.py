@@ -5,6 +5,7 @@ from __future__ import annotations
 from exlb_fab.checks.base import Verdict, View, failed, passed
 from exlb_fab.cluster import Node
 from exlb_fab.facts import Reply
+from exlb_fab.planning import differences
 
 SERVER_ERROR = 500
 
@@ -26,10 +27,24 @@ def served(view: View, url: str, reply: Reply, where: str, server: Node | None) 
         return failed(
             f"{url} {where}: status {reply.code}: the apiserver is not ready", hint="kubectl get --raw /readyz?verbose"
         )
+    if reply.accepted and server and view.facts(server).proxy_state is None:
+        cause = f"{view.proxy.name} on {server} takes the connection, and says nothing of itself either: {reply.error}"
+        return failed(f"{url} {where}: not served", cause=cause, hint=awaken(view, server))
     if reply.accepted:
         cause = f"{view.proxy.name} takes the connection and has no apiserver to give it to: {reply.error}"
         return failed(f"{url} {where}: not served", cause=cause, hint="exlb backend list")
     return failed(f"{url} {where}: not served", cause=reply.error, hint=restart(view, server))
+
+
+def awaken(view: View, node: Node) -> str:
+    """Return what to type where the proxy of a node runs, and does not answer on the socket that its file names.
+
+    With another file it may have another socket; a push has it read the right one. One that hangs does not read.
+    """
+    files = view.desired.get(node)
+    if files is None or differences(files.files, files.absent, view.facts(node)):
+        return "exlb push-config"
+    return f"exlb restart {view.proxy.unit} --nodes {node}"
 
 
 def restart(view: View, server: Node | None) -> str:

@@ -63,14 +63,16 @@ def extra_vips(view: View) -> Verdict:
         return passed("there are none")
     if len(holders) != 1:
         return skipped("not exactly one node holds the VIP")
-    elsewhere = [f"{vip} is on {_on(view, vip)}" for vip in extra if view.survey.holders(vip.address) != holders]
+    elsewhere = {vip: found for vip in extra if (found := view.survey.holders(vip.address)) != holders}
     if elsewhere:
-        return failed(f"{'; '.join(elsewhere)}, {view.cluster.vip} on {holders[0]}", hint="exlb push-config")
+        said = "; ".join(f"{vip} is on {', '.join(map(str, found)) or 'no node'}" for vip, found in elsewhere.items())
+        wrong = {str(node) for found in elsewhere.values() for node in set(found) ^ set(holders)}
+        nodes = "".join(f" --nodes {node}" for node in map(str, view.cluster.nodes) if node in wrong)
+        return failed(
+            f"{said}, {view.cluster.vip} on {holders[0]}",
+            hint=f"exlb push-config; where that says no changes, exlb restart {KEEPALIVED_UNIT}{nodes}",
+        )
     return passed(f"{', '.join(map(str, extra))} on {holders[0]}")
-
-
-def _on(view: View, vip: Vip) -> str:
-    return ", ".join(map(str, view.survey.holders(vip.address))) or "no node"
 
 
 @CHECKS.per_node("vip.role", "Who holds the VIP")

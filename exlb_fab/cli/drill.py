@@ -65,8 +65,10 @@ def drill_command(
 
 def _keeping(folder: Path, output: str) -> Callable[[Screen, DrillReport], None]:
     def tell(screen: Screen, report: DrillReport) -> None:
-        keep(report, folder)  # first: whoever reads stdout may be gone by now
-        show(screen, output, report)
+        try:
+            keep(report, folder)  # first: whoever reads stdout may be gone by now
+        finally:
+            show(screen, output, report)  # in any case: a drill cannot be repeated for its answer
         screen.emit(Event("done", f"the report is in {folder}"))
 
     return tell

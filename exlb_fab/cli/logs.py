@@ -9,7 +9,7 @@ import typer
 from exlb_fab.cli.common import Common, run, to_stdout, with_common
 from exlb_fab.cluster import Cluster
 from exlb_fab.commands.base import select
-from exlb_fab.commands.logs import LINES, LogLine, LogsOptions, LogsReport, follow, logs
+from exlb_fab.commands.logs import LINES, MOST_LINES, LogLine, LogsOptions, LogsReport, follow, logs
 from exlb_fab.errors import UsageError
 from exlb_fab.fleet import Fleet
 from exlb_fab.platforms import KEEPALIVED_UNIT
@@ -30,7 +30,7 @@ def logs_command(
     ] = "",
     lines: Annotated[
         int | None,
-        typer.Option("--lines", min=0, metavar="N", help=f"So many of each node; {LINES}, or with --since all."),
+        typer.Option("--lines", min=0, metavar="N", help=f"So many of each node; {LINES}, with --since {MOST_LINES}."),
     ] = None,
     transitions: Annotated[bool, typer.Option("--transitions", help="Only the changes of the VRRP state.")] = False,
 ) -> None:
@@ -38,7 +38,7 @@ def logs_command(
 
     Example: exlb logs keepalived --transitions --since '1 hour ago'
     """
-    options = LogsOptions(None if unit == "all" else unit, common.globs, since, lines, transitions)
+    options = LogsOptions(None if unit == "all" else unit, common.globs, since, lines, transitions, common.timeout)
 
     def command(cluster: Cluster, fleet: Fleet) -> LogsReport:
         if not following:

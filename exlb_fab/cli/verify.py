@@ -26,7 +26,7 @@ from exlb_fab.commands.questionnaire import Selection, check_list
 from exlb_fab.commands.verify import VERIFY, VerifyOptions, VerifyReport, verify, watch
 from exlb_fab.fleet import Fleet
 from exlb_fab.report import Screen
-from exlb_fab.report.changes import changes
+from exlb_fab.report.changes import Changes
 from exlb_fab.report.html import check_place, page, write
 from exlb_fab.report.junit import junit
 from exlb_fab.report.tables import round_of_verify
@@ -107,13 +107,15 @@ def verify_command(
 
 def _telling(output: str, html: Path | None) -> Tell:
     def tell(screen: Screen, report: VerifyReport) -> None:
-        if html:
-            write(html, page(report))
-        if output == "junit":
-            with to_stdout():
-                screen.raw(junit(report))
-        else:
-            show(screen, output, report)
+        try:
+            if html:
+                write(html, page(report))
+        finally:
+            if output == "junit":
+                with to_stdout():
+                    screen.raw(junit(report))
+            else:
+                show(screen, output, report)
 
     return tell
 
@@ -125,14 +127,12 @@ def _watched(screen: Screen, output: str, pause_seconds: float) -> Iterator[Call
         with screen.place(f"exlb verify, every {pause_seconds:g} s; Ctrl-C ends") as place:
             yield lambda report: place.show(round_of_verify(report))
         return
-    before: VerifyReport | None = None
+    changes = Changes()
 
     def in_lines(report: VerifyReport) -> None:
-        nonlocal before
-        lines = [report.model_dump_json()] if output == "json" else changes(before, report)
+        lines = [report.model_dump_json()] if output == "json" else changes.lines(report)
         with to_stdout():
             for line in lines:
                 screen.raw(line)
-        before = report
 
     yield in_lines

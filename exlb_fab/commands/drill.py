@@ -44,7 +44,7 @@ GREEN_SECONDS = 60.0
 DISCARD_PORT = 9
 
 Choice = Literal["proxy", "keepalived", "kill", "partition", "node", "all"]
-POWERLESS: tuple[Choice, ...] = ("node", "all")  # that may power the holder off
+POWERING_OFF: tuple[Choice, ...] = ("node", "all")  # that may power the holder off
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +125,10 @@ def _power_on(options: DrillOptions) -> str | None:
             "drill node powers the holder off: it wants --allow-poweroff, and a way to come back",
             hint=f"--power-on COMMAND is run here and finds ${POWER_NODE} and ${POWER_ADDRESS}",
         )
-    if options.fault not in POWERLESS and (options.allow_poweroff or options.power_on is not None):
+    if options.fault not in POWERING_OFF and (options.allow_poweroff or options.power_on is not None):
         raise UsageError(
             f"drill {options.fault} powers nothing off",
-            hint=f"--allow-poweroff and --power-on are for {' and '.join(POWERLESS)}",
+            hint=f"--allow-poweroff and --power-on are for {' and '.join(POWERING_OFF)}",
         )
     if options.allow_poweroff != (options.power_on is not None):
         raise UsageError("--allow-poweroff and --power-on COMMAND go together")

@@ -152,11 +152,13 @@ def row(plan: Plan, course: Course, watch: Watch, entries: Sequence[Entry], foun
     # What is cut short is not watched afterwards.
     until = lasting.end if undone is None or course.cut_short else undone + plan.settle_seconds
     ours = [Entry(each.node, offsets[each.node].ours(each.time), each.text) for each in entries if each.node in offsets]
-    ours = [each for each in ours if each.time >= began - max((o.doubt_seconds for o in offsets.values()), default=0.0)]
+    doubt = max((each.doubt_seconds for each in offsets.values()), default=0.0)
+    ours = [each for each in ours if each.time >= began - doubt]
     # Who is without power does not say so.
     gone = [drilling.Transition(plan.holder.name, began, "STOPPED")] if plan.fault == "node" and course.told else []
     changes = (*gone, *drilling.transitions(ours))
-    noticed = drilling.noticed(ours)
+    # What undoing it leads to was noticed by nobody while it lasted.
+    noticed = drilling.noticed(each for each in ours if each.time <= lasting.end + doubt)
     taken = drilling.taken_over(changes, lasting, plan.holder.name)
     problem, hint = _problem(plan, course, found)
     return DrillRow(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from exlb_fab import node as programs
 from exlb_fab.cluster import Cluster, Node
 from exlb_fab.commands.base import NodeRow, Report, exit_code_of, failure, select
+from exlb_fab.dump import TRANSITION
 from exlb_fab.errors import ExlbError, RemoteError, UsageError
 from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet, Outcomes
@@ -27,19 +29,19 @@ from exlb_fab.rollout import masked
 
 BEAT_SECONDS = 5
 HOLD_SECONDS = 0.5
-READ_SECONDS = 60
 LINES = 100
+# A proxy logs every connection: all of a day would not fit into the memory of a bastion.
+MOST_LINES = 10_000
+MOST_WAITING = 10_000
 MICROSECONDS = 1_000_000
-# Source: keepalived vrrp/vrrp.c and vrrp/vrrp_scheduler.c: "(VI) Entering MASTER STATE", "(VI) Entering FAULT STATE".
-# 1.3.5 says "VRRP_Instance(VI) Transition to MASTER STATE" before it.
-TRANSITION = "(Entering|Transition to) [A-Z]+ STATE"
 
 
 @dataclass(frozen=True, slots=True)
 class LogsOptions:
     """`unit` is a unit's name, None for all of them. `since` is what journalctl takes, "" for LINES without a limit.
 
-    `lines` is how many of each node, None for all since then; `transitions` are the changes of the VRRP state alone.
+    `lines` is how many of each node, None for LINES, or with a time for MOST_LINES; `transitions` are the changes of
+    the VRRP state alone. To read them takes `limit_seconds` at most.
     """
 
     unit: str | None = None
@@ -47,6 +49,7 @@ class LogsOptions:
     since: str = ""
     lines: int | None = None
     transitions: bool = False
+    limit_seconds: int = 60
 
 
 class LogLine(BaseModel):
@@ -96,32 +99,34 @@ def follow(cluster: Cluster, options: LogsOptions, fleet: Fleet, tell: Callable[
         tell(line)
     proxy = PROXIES[cluster.proxy]
     units = _units(cluster, options)
-    with _Merger(tell) as merger:
+
+    def left_out(count: int) -> None:
+        fleet.emit(Event("warning", f"{count} lines were left out: nobody read those before them"))
+
+    with _Merger(tell, left_out) as merger:
 
         def work(node: Node, remote: Remote) -> None:
             entries = found.values[node]
             cursor = entries[-1].cursor if entries else ""
-            channel = remote.open(programs.logs(), ["follow", cursor, options.since, *units])
-            beaten = time.monotonic()
             try:
-                while not (fleet.stopped or merger.ended):
-                    try:
-                        said = channel.line(1)
-                    except RemoteError:  # nothing was logged in this second
-                        said = ""
-                    if said is None:
-                        raise RemoteError(f"{node}: its journal ended", hint=f"exlb ssh {node} -- journalctl -n 5")
-                    entry = _entry(node, said, lambda text: masked(text, proxy)) if said else None
-                    if entry and _wanted(options, entry):
-                        merger.put(entry.line)
-                    if time.monotonic() - beaten > BEAT_SECONDS:
-                        channel.send("\n")
-                        beaten = time.monotonic()
+                with closing(remote.open(programs.logs(), ["follow", cursor, options.since, *units])) as channel:
+                    beaten = time.monotonic()
+                    while not (fleet.stopped or merger.ended):
+                        try:
+                            said = channel.line(1)
+                        except RemoteError:  # nothing was logged in this second
+                            said = ""
+                        if said is None:
+                            raise RemoteError(f"{node}: its journal ended", hint=f"exlb ssh {node} -- journalctl -n 5")
+                        entry = _entry(node, said, lambda text: masked(text, proxy)) if said else None
+                        if entry and _wanted(options, entry):
+                            merger.put(entry.line)
+                        if time.monotonic() - beaten > BEAT_SECONDS:
+                            channel.send("\n")
+                            beaten = time.monotonic()
             except ExlbError as error:
                 fleet.emit(Event("warning", f"is followed no more: {error.message}", node.name))
                 raise
-            finally:
-                channel.close()
 
         followed = fleet.each(list(found.values), work)
     return _report((), {**found.errors, **followed.errors})
@@ -130,25 +135,29 @@ def follow(cluster: Cluster, options: LogsOptions, fleet: Fleet, tell: Callable[
 def _read(cluster: Cluster, options: LogsOptions, fleet: Fleet) -> Outcomes[list[_Entry]]:
     proxy, units = PROXIES[cluster.proxy], _units(cluster, options)
     # At least one: it tells where to go on from.
-    lines = "" if (limit := _limit(options)) is None else str(max(1, limit))
+    limit = _limit(options)
+    lines = str(max(1, limit))
     pattern = TRANSITION if options.transitions else ""
 
     def work(node: Node, remote: Remote) -> list[_Entry]:
         args = ["print", options.since, lines, pattern, *units]
-        done = remote.run(programs.logs(), args, limit_seconds=READ_SECONDS)
+        done = remote.run(programs.logs(), args, limit_seconds=options.limit_seconds)
         found = [_entry(node, said, lambda text: masked(text, proxy)) for said in done.stdout.split("\n") if said]
         if not found and done.stderr.strip():
             raise RemoteError(f"{node}: {masked(done.stderr, proxy).strip()}", hint=f"exlb ssh {node} -- journalctl")
+        if options.lines is None and options.since and len(found) > limit:
+            said = f"only its newest {limit} lines are shown; --lines says how many, a later --since wants fewer"
+            fleet.emit(Event("warning", said, node.name))
         return [entry for entry in found if entry]
 
     return fleet.each(select(cluster, options.nodes), work)
 
 
-def _limit(options: LogsOptions) -> int | None:
-    """Return how many lines of each node are shown, None for all."""
-    if options.lines is None and not options.since:
-        return LINES
-    return options.lines
+def _limit(options: LogsOptions) -> int:
+    """Return how many lines of each node are shown at most."""
+    if options.lines is not None:
+        return options.lines
+    return MOST_LINES if options.since else LINES
 
 
 def _shown(options: LogsOptions, found: Outcomes[list[_Entry]]) -> list[LogLine]:
@@ -157,7 +166,7 @@ def _shown(options: LogsOptions, found: Outcomes[list[_Entry]]) -> list[LogLine]
     lines: list[LogLine] = []
     for entries in found.values.values():
         wanted = [entry.line for entry in entries if _wanted(options, entry)]
-        lines += wanted if limit is None else wanted[max(0, len(wanted) - limit) :]
+        lines += wanted[max(0, len(wanted) - limit) :]
     return sorted(lines, key=lambda line: line.time)
 
 
@@ -202,15 +211,27 @@ def _entry(node: Node, said: str, mask: Callable[[str], str]) -> _Entry | None:
 
 
 class _Merger:
-    """Tells lines by time, although they come from several nodes at once: each is held back for a moment."""
+    """Tells lines by time, although they come from several nodes at once: each is held back for a moment.
 
-    def __init__(self, tell: Callable[[LogLine], None]) -> None:
+    Where they are not taken, as by a pager that waits, no more than MOST_WAITING wait; how many were left out is told.
+    """
+
+    def __init__(self, tell: Callable[[LogLine], None], left_out: Callable[[int], None]) -> None:
         self._tell = tell
-        self._arrived: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
+        self._tell_left_out = left_out
+        self._left_out = 0
+        self._lock = threading.Lock()
+        self._arrived: queue.Queue[LogLine] = queue.Queue(MOST_WAITING)
         self._all_arrived = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=1)
         self._telling: Future[None]
-        self.put = self._arrived.put
+
+    def put(self, line: LogLine) -> None:
+        try:
+            self._arrived.put_nowait(line)
+        except queue.Full:
+            with self._lock:
+                self._left_out += 1
 
     @property
     def ended(self) -> bool:
@@ -235,5 +256,9 @@ class _Merger:
 
     def _tell_all(self) -> None:
         lines = [self._arrived.get() for _ in range(self._arrived.qsize())]
+        with self._lock:
+            count, self._left_out = self._left_out, 0
         for line in sorted(lines, key=lambda each: each.time):
             self._tell(line)
+        if count:
+            self._tell_left_out(count)

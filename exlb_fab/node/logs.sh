@@ -42,7 +42,8 @@ follow)
 		set -- "$@" --since "$since"
 	fi
 	journalctl -q -o json --no-pager "$@" -f --no-tail &
-	while timeout "$limit" sh -c 'IFS= read -r _'; do :; done
-	kill "$!"
+	# Where it ends by itself, so does this, and who follows hears of it.
+	while kill -0 "$!" 2>/dev/null && timeout "$limit" sh -c 'IFS= read -r _'; do :; done
+	kill "$!" 2>/dev/null
 	;;
 esac

@@ -39,7 +39,12 @@ class Server:
     @property
     def judged(self) -> bool:
         """False until the first health check has ended: until then the status is a guess. Some have no check at all."""
-        return self.status == "no check" or self.check not in ("", "INI")
+        return self.nameless or self.status == "no check" or self.check not in ("", "INI")
+
+    @property
+    def nameless(self) -> bool:
+        """Tell whether the proxy has no address for it, because its name did not resolve: it is checked by nobody."""
+        return self.status.startswith("MAINT") and self.admission == "ready"
 
     @property
     def takes(self) -> bool:

@@ -327,6 +327,24 @@ def test_what_was_logged_before_the_fault_is_neither_detection_nor_move(green: S
     assert row["moves"] == 2
 
 
+def test_answer_is_told_although_its_folder_cannot_be_written(
+    green: Site, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(report: object, folder: Path) -> None:
+        raise ExlbError(f"cannot write to {folder}: No space left on device")
+
+    monkeypatch.setattr("exlb_fab.cli.drill.keep", full)
+    ran = drilled(green, "proxy", status=1)
+    assert [row["restored"] for row in ran.json["drills"]] == [True]
+    assert "No space left on device" in ran.stderr
+
+
+def test_fault_that_is_noticed_only_once_it_is_undone_was_not_noticed(green: Site, world: World) -> None:
+    world.detection_seconds, world.outage_seconds = 60.0, 61.0
+    (row,) = drilled(green, "keepalived", status=1).json["drills"]
+    assert (row["detection_seconds"], row["new_holder"]) == (None, None)
+
+
 def test_red_cluster_is_not_drilled(green: Site, world: World) -> None:
     world["lb3"].act("haproxy", "stop")
     ran = drilled(green, "proxy", status=1)

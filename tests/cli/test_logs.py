@@ -53,6 +53,15 @@ def test_lines_of_all_nodes_stand_in_the_order_of_their_time(logged: Site) -> No
     ]
 
 
+def test_more_than_a_bastion_can_hold_is_left_out_and_said(logged: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exlb_fab.commands.logs.MOST_LINES", 2)
+    ran = logged.exlb("logs", "--since", "today")
+    assert len(ran.stdout.splitlines()) == 4
+    assert "lb1 only its newest 2 lines are shown; --lines says how many" in " ".join(ran.stderr.split())
+    assert "lb2" not in ran.stderr
+    assert "only its newest" not in logged.exlb("logs", "--since", "today", "--lines", "2").stderr
+
+
 def test_transitions_are_the_changes_of_the_vrrp_state_alone(logged: Site) -> None:
     old = "VRRP_Instance(VI) Transition to MASTER STATE"
     logged.fleet["lb3"].logged = [entry(6, old), entry(7, "(VI) Master received advert")]
@@ -66,7 +75,7 @@ def test_transitions_are_the_changes_of_the_vrrp_state_alone(logged: Site) -> No
         ((), "- 100 - haproxy keepalived"),
         (("haproxy",), "- 100 - haproxy"),
         (("all", "--lines", "5"), "- 5 - haproxy keepalived"),
-        (("--since", "today"), "today - - haproxy keepalived"),
+        (("--since", "today"), "today 10000 - haproxy keepalived"),
         (("--since", "today", "--lines", "7"), "today 7 - haproxy keepalived"),
     ],
 )

@@ -224,7 +224,7 @@ class TestUnit:
         found = self.found(unit, check, STOPPED)
         assert (found.status, found.text) == ("fail", f"{unit} is failed (failed)")
         assert found.cause == "[ALERT] cannot bind socket\nMain process exited"
-        assert found.hint == f"exlb restart {unit} --nodes lb2"
+        assert found.hint == {"haproxy": "exlb restart haproxy --nodes lb2", "keepalived": "exlb push-config"}[unit]
 
     def test_unit_that_is_not_installed_leads_to_install(self, unit: str, check: str) -> None:
         found = self.found(unit, check, Unit("not-found", "inactive", "dead", ""))
@@ -538,14 +538,39 @@ def test_backend_with_a_dns_name_may_have_any_address() -> None:
     assert verdict("backend.servers", LB2, seen).status == "pass"
 
 
+def test_backend_whose_name_did_not_resolve_is_down_and_says_why() -> None:
+    named = Backend("198.51.100.12", "api.example.org", 6443)
+    backends = THREE.apiserver_listener.backends
+    by_name = replace(THREE, listeners=(replace(KUBE, backends=(backends[0], named, backends[2])),))
+    up, nowhere = ("UP", "L7OK", 200), ("MAINT (resolution)", "", None)
+    found = verdict("backend.servers", LB2, view(of=by_name, proxy_state=states(up, nowhere, up)))
+    assert (found.status, found.text) == ("warn", "2 of 3 up")
+    assert found.cause == "198.51.100.12: its name did not resolve when the proxy was loaded"
+    assert found.hint == "exlb ssh lb2 -- getent hosts api.example.org; once that answers, exlb restart haproxy"
+    everywhere = {"proxy_state": states(nowhere, nowhere, nowhere)}
+    assert verdict("backend.any", None, view(of=by_name, everywhere=everywhere)).status == "fail"
+
+
 def test_apiservers_that_want_a_login_name_the_variable_to_set() -> None:
     found = verdict("backend.servers", LB2, view(proxy_state=states(*[("DOWN", "L7STS", 401)] * 3)))
     assert found.hint is not None
     assert "set HEALTH_CHECK=tcp" in found.hint
 
 
-def test_proxy_that_does_not_say_how_its_backends_are_is_red() -> None:
-    assert verdict("backend.servers", LB2, view(proxy_state=None)).status == "fail"
+@pytest.mark.parametrize("check", ["backend.servers", "node.running"])
+def test_proxy_that_says_nothing_of_itself_is_red(check: str) -> None:
+    found = verdict(check, LB2, view(proxy_state=None))
+    assert (found.status, found.hint) == ("fail", "exlb restart haproxy --nodes lb2")
+    edited = view(proxy_state=None, files=dict.fromkeys(view().facts(LB2).files, FileFact("absent")))
+    assert verdict(check, LB2, edited).hint == "exlb push-config"
+
+
+def test_client_of_a_proxy_that_says_nothing_of_itself_is_not_told_that_there_is_no_apiserver() -> None:
+    late = Reply(None, "Operation timed out", accepted=True, late=True)
+    seen = view(proxy_state=None, replies={**view().facts(LB2).replies, node_url(THREE, LB2): late})
+    found = verdict("backend.request", LB2, seen)
+    assert (found.status, found.hint) == ("fail", "exlb restart haproxy --nodes lb2")
+    assert found.cause == "haproxy on lb2 takes the connection, and says nothing of itself either: Operation timed out"
 
 
 def test_no_backend_is_no_finding_where_none_is_expected() -> None:

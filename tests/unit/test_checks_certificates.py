@@ -37,6 +37,13 @@ def test_certificates_that_name_the_vip_are_a_pass() -> None:
     assert (names(view()).status, names(view()).text) == ("pass", "3 of 3 seen")
 
 
+@pytest.mark.parametrize("name", ["certificate.names", "certificate.dates"])
+def test_apiserver_that_is_up_and_whose_certificate_nobody_saw_is_a_warning(name: str) -> None:
+    found = verdict(name, None, view(certificates={}))
+    assert (found.status, found.text) == ("warn", f"the certificate was not seen of {SECOND} by lb2")
+    assert found.hint == f"exlb ssh lb2 -- openssl s_client -connect {SECOND}"
+
+
 def test_certificate_without_the_vip_is_a_warning_with_the_way_to_add_it() -> None:
     found = names(seen(addresses=frozenset()))
     assert (found.status, found.text) == ("warn", f"{SECOND} lacks {VIP}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv6Interface, ip_address
 from pathlib import Path
@@ -82,19 +83,27 @@ def test_keepalived_that_does_not_run_is_one_finding() -> None:
 SILENT: dict[str, Any] = {"instances": (), "keepalived_silence": "keepalived does not write down its state"}
 
 
-def test_keepalived_that_does_not_tell_how_it_runs_is_a_warning_where_none_of_its_version_does() -> None:
-    said = ("warn", "keepalived does not tell how it runs: keepalived does not write down its state", None)
-    for seen in (view(everywhere=SILENT), view(**SILENT, keepalived_version=parse_version("9.9.9"))):
-        found = state(seen)
-        assert (found.status, found.text, found.cause) == said
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**SILENT, "keepalived_version": parse_version("1.3.5")},
+        {"instances": (), "keepalived_silence": "instance VI: keepalived does not tell its State"},
+    ],
+    ids=["older than any that was seen to tell", "in words that are not known"],
+)
+def test_keepalived_that_does_not_tell_how_it_runs_is_a_warning_where_none_of_its_version_does(
+    changes: dict[str, Any],
+) -> None:
+    found = state(view(everywhere=changes))
+    assert (found.status, found.cause) == ("warn", None)
+    assert changes["keepalived_silence"] in found.text
 
 
-def test_keepalived_that_hangs_is_red() -> None:
-    found = state(view(**SILENT))
-    assert (found.status, found.cause) == (
-        "fail",
-        "it hangs, and would not take the VIP: the same version tells it elsewhere",
-    )
+@pytest.mark.parametrize("of", ["lb2", "everywhere", "mixed"])
+def test_keepalived_that_hangs_is_red(of: str) -> None:
+    newer = {**SILENT, "keepalived_version": parse_version("2.3.3")}
+    found = state(view(everywhere=SILENT) if of == "everywhere" else view(**(newer if of == "mixed" else SILENT)))
+    assert (found.status, found.cause) == ("fail", "it hangs, and would not take the VIP: this version tells")
     assert found.hint == "exlb restart keepalived --nodes lb2"
     assert verdict("vrrp.running", LB2, view(**SILENT)).status == "fail"
 
@@ -285,7 +294,25 @@ def test_weight_that_the_law_does_not_know_is_red() -> None:
 
 def test_nodes_with_different_checks_are_red() -> None:
     found = overall("law", changed(view(), LB2, weights={CHECK: -2}))
-    assert (found.status, found.text) == ("fail", "the nodes have different checks")
+    assert (found.status, found.text) == (
+        "fail",
+        f"the nodes have different checks: {CHECK} with weight -60 on lb1; {CHECK} with weight -2 on lb2; "
+        f"{CHECK} with weight -60 on lb3",
+    )
+
+
+@pytest.mark.parametrize("nodes", [(LB2,), THREE.nodes])
+def test_keepalived_that_left_a_check_out_is_red(nodes: Sequence[Node]) -> None:
+    seen = changed(view(), *nodes, weights={}, passing=frozenset())
+    assert overall("law", seen).status == "fail"
+    found = verdict("vrrp.running", LB2, seen)
+    assert (found.status, found.text) == ("fail", f"runs without its check {CHECK}: the VIP stays where that fails")
+    assert "exlb logs keepalived --nodes lb2" in str(found.hint)
+
+
+def test_keepalived_that_runs_with_another_weight_is_red() -> None:
+    found = verdict("vrrp.running", LB2, changed(view(), LB2, weights={CHECK: -2}))
+    assert found.text == f"runs with checks {CHECK} with weight -2 instead of {CHECK} with weight -60"
 
 
 def test_stranger_with_the_same_vrid_is_red_and_named() -> None:

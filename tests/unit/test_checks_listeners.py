@@ -13,10 +13,25 @@ from exlb_fab.facts import Reply
 from exlb_fab.proxies import ProxyState, Server
 from exlb_fab.questions import listener_url
 from tests.fake import PROXYING
-from tests.unit.test_checks import DESIRED, EMPTY, KUBE, LB1, LB2, LB3, REFUSED, RUNNING, STOPPED, THREE, verdict, view
+from tests.unit.test_checks import (
+    DESIRED,
+    EMPTY,
+    KUBE,
+    LB1,
+    LB2,
+    LB3,
+    OTHER,
+    REFUSED,
+    RUNNING,
+    STOPPED,
+    THREE,
+    verdict,
+    view,
+)
 
 TCP = replace(KUBE.check, method="tcp", path="")
 TAKEN = Reply(None, "", accepted=True)
+LATE = Reply(None, "Operation timed out", accepted=True, late=True)
 
 
 def listener(scheme: Scheme = "http", send_proxy: SendProxy = "no") -> Listener:
@@ -57,13 +72,35 @@ def test_without_another_listener_there_is_nothing_to_ask(name: str) -> None:
     [
         (Reply(404, "", accepted=True), "UP", ("pass", "ingress-node: 404")),
         (Reply(400, "", accepted=True), "UP", ("pass", "ingress-node: 400")),
-        (TAKEN, "UP", ("pass", "ingress-node: takes connections")),
-        (EMPTY, "UP", ("pass", "ingress-node: takes connections")),
     ],
 )
 def test_listener_that_serves_is_a_pass(name: str, reply: Reply, status: str, expected: tuple[str, str]) -> None:
     found = verdict(name, LB2, seen(reply, listener(), status))
     assert (found.status, found.text) == expected
+
+
+@pytest.mark.parametrize("name", ["listener.own", "listener.vip"])
+@pytest.mark.parametrize(("scheme", "reply"), [("tcp", TAKEN), ("https", EMPTY)])
+def test_connection_counts_where_clients_may_say_something_else(name: str, scheme: Scheme, reply: Reply) -> None:
+    found = verdict(name, LB2, seen(reply, listener(scheme)))
+    assert (found.status, found.text) == ("pass", "ingress-node: takes connections")
+
+
+@pytest.mark.parametrize(("scheme", "reply"), [("http", EMPTY), ("http", LATE), ("https", LATE)])
+def test_backends_that_take_a_connection_and_say_nothing_are_red(scheme: Scheme, reply: Reply) -> None:
+    found = own(reply, listener(scheme))
+    assert (found.status, found.cause) == ("fail", reply.error)
+    assert found.text.endswith("takes the connection and does not answer")
+
+
+def test_listener_is_asked_through_every_vip() -> None:
+    of = replace(THREE, listeners=(KUBE, listener()), extra_vips=(OTHER,))
+    found = view(of=of)
+    url = listener_url(listener(), OTHER.address)
+    replies = {node: {**each.replies, url: REFUSED} for node, each in found.survey.facts.items()}
+    facts = {node: replace(each, replies=replies[node]) for node, each in found.survey.facts.items()}
+    text = verdict("listener.vip", LB2, replace(found, survey=replace(found.survey, facts=facts))).text
+    assert text == f"{OTHER}: ingress-node: {url} from lb2: not served"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +135,8 @@ def test_backends_that_do_not_read_the_proxy_protocol_are_a_warning_that_names_i
 
 
 def test_listener_through_the_vip_says_only_what_it_knows_without_one_holder() -> None:
-    assert verdict("listener.vip", LB2, seen(TAKEN, listener(), "DOWN", holders=[])).status == "pass"
-    assert verdict("listener.vip", LB2, seen(TAKEN, listener(), "DOWN", holders=[LB1, LB3])).status == "pass"
+    for holders in ([], [LB1, LB3]):
+        assert verdict("listener.vip", LB2, seen(TAKEN, listener("tcp"), "DOWN", holders=holders)).status == "pass"
     assert (
         verdict("listener.vip", LB2, seen(REFUSED, listener(), holders=[])).hint
         == "exlb status shows who holds the VIP"

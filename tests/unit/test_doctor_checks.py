@@ -498,7 +498,8 @@ def test_master_that_a_running_keepalived_hears_is_a_stranger() -> None:
 
 def test_nobody_having_listened_is_said() -> None:
     found = verdict("segment.vrid", view(ground={"adverts": None, "deaf": "there is no tcpdump"}))
-    assert (found.status, found.text) == ("skip", "nobody has listened: there is no tcpdump")
+    assert (found.status, found.text) == ("warn", "nobody has listened: there is no tcpdump")
+    assert found.hint == "exlb exec --sudo --nodes lb2 -- apt-get install -y tcpdump; then exlb doctor again"
 
 
 # firewall

@@ -354,6 +354,66 @@ def test_words_of_iptables_replace_those_that_nft_has_for_its_tables() -> None:
     assert firewall.parse(f"{lines}{legacy}").judge(ADVERT).answer == "closed"
 
 
+# As kube-proxy and the kubelet write them: what is marked, and what is in their sets, goes to a Service.
+KUBE_MARKS = """\
+*filter
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:KUBE-FIREWALL - [0:0]
+:KUBE-SERVICES - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A INPUT -m conntrack --ctstate NEW -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A OUTPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL -m comment --comment "marked packets" -m mark --mark 0x8000/0x8000 -j DROP
+-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
+-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 53 -j REJECT --reject-with icmp-port-unreachable
+COMMIT
+"""
+KUBE_SETS = """\
+*filter
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:KUBE-IPVS-FILTER - [0:0]
+:KUBE-NODE-PORT - [0:0]
+:KUBE-PROXY-FIREWALL - [0:0]
+-A INPUT -m comment --comment "kubernetes ipvs access filter" -j KUBE-IPVS-FILTER
+-A INPUT -j KUBE-PROXY-FIREWALL
+-A INPUT -j KUBE-NODE-PORT
+-A KUBE-IPVS-FILTER -m set --match-set KUBE-LOAD-BALANCER dst,dst -j RETURN
+-A KUBE-IPVS-FILTER -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT
+-A KUBE-NODE-PORT -m set --match-set KUBE-HEALTH-CHECK-NODE-PORT dst -j ACCEPT
+-A KUBE-PROXY-FIREWALL -m set --match-set KUBE-LOAD-BALANCER-SOURCE-CIDR dst,dst,src -j RETURN
+-A KUBE-PROXY-FIREWALL -m set --match-set KUBE-LOAD-BALANCER-FW dst,dst -j DROP
+COMMIT
+"""
+SENT = replace(ADVERT, hook="output")
+
+
+@pytest.mark.parametrize("text", [KUBE_MARKS, KUBE_SETS], ids=["iptables", "ipvs"])
+def test_rules_of_kube_proxy_are_about_services_alone(text: str) -> None:
+    found = saved(text)
+    assert [found.judge(each).answer for each in (ADVERT, CONNECTION, SENT)] == ["open"] * 3
+
+
+@pytest.mark.parametrize("condition", ["-m mark --mark 0x8000/0x8000", "-m set --match-set friends src"])
+def test_marks_and_sets_of_others_leave_the_answer_open(condition: str) -> None:
+    found = saved(f"*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {condition} -j DROP\nCOMMIT")
+    assert found.judge(ADVERT).answer == "unknown"
+
+
+def test_what_a_chain_of_services_leads_to_is_nobody_s_but_ours() -> None:
+    lines = ":INPUT ACCEPT [0:0]\n:KUBE-X - [0:0]\n:mine - [0:0]\n-A INPUT -j KUBE-X\n-A KUBE-X -j mine"
+    found = saved(f"*filter\n{lines}\n-A mine -m mark --mark 0x8000/0x8000 -j DROP\nCOMMIT")
+    assert found.judge(ADVERT).answer == "unknown"
+
+
+def test_mark_in_words_of_nft_is_none_in_a_chain_of_services() -> None:
+    bits = {"&": [{"meta": {"key": "mark"}}, 32768]}
+    rule = [{"match": {"op": "==", "left": bits, "right": 32768}}, {"drop": None}]
+    for name, answer in (("KUBE-FIREWALL", "open"), ("mine", "unknown")):
+        assert judged(ADVERT, [{"jump": {"target": name}}], policy="accept", chains={name: [rule]}) == answer
+
+
 # Plans and verdicts
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from exlb_fab.cluster import Node
-from exlb_fab.errors import ExlbError, FactsError, UnreachableError
+from exlb_fab.errors import AuthenticationError, ExlbError, FactsError, UnreachableError
 from exlb_fab.events import Event
 from exlb_fab.fleet import PROBE_SECONDS, Fleet, NotStartedError, limit_seconds
 from exlb_fab.proxies import PROXIES
@@ -216,6 +217,22 @@ def test_forgotten_node_is_connected_to_anew_and_its_old_connection_is_closed() 
         assert [wire.alive for wire in exchange.wires] == [False]
         assert fleet.each([one, two], name_of).errors == {}
         assert sorted(exchange.tried) == ["lb1", "lb1", "lb2", "lb2"]
+
+
+def test_who_has_refused_a_login_is_not_forgotten() -> None:
+    fakes = FakeFleet(SIX)
+    fakes["lb1"].unreachable = AuthenticationError("lb1: no key is accepted")
+    with Fleet(fakes.connect) as fleet:
+        fleet.each(SIX.nodes, name_of)
+        fleet.forget(SIX.nodes)
+        fakes["lb1"].unreachable = None
+        assert [str(node) for node in fleet.each(SIX.nodes, name_of).errors] == ["lb1"]
+
+
+def test_long_interval_between_adverts_is_waited_for() -> None:
+    slow = replace(SIX, vrrp=replace(SIX.vrrp, advert_seconds=40.0))
+    usual = limit_seconds(service_questions(SIX, SIX.nodes[0]))
+    assert limit_seconds(service_questions(slow, SIX.nodes[0])) >= usual + 70
 
 
 def test_proxy_that_hangs_with_many_listeners_is_waited_for() -> None:

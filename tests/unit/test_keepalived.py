@@ -376,6 +376,11 @@ def test_password_is_in_no_reason(soup: str, good: Configuration, secret: str, f
 
 def test_what_a_file_asks_of_its_instance_is_read_back() -> None:
     text = """
+    vrrp_script check-a { script a
+      weight -60 }
+    vrrp_script check-b { script b
+      weight -60 }
+    vrrp_track_process check-c { process c }
     vrrp_instance other { virtual_router_id 7
       virtual_ipaddress { 198.51.100.200 } }
     vrrp_instance VI { state BACKUP
@@ -385,6 +390,11 @@ def test_what_a_file_asks_of_its_instance_is_read_back() -> None:
       nopreempt
       authentication { auth_pass x }
       unicast_peer { 198.51.100.12 }
+      track_script {
+        check-a
+        check-b weight 5
+      }
+      track_process { check-c }
       virtual_ipaddress {
         198.51.100.100/24 dev eth0
         198.51.100.101
@@ -392,5 +402,7 @@ def test_what_a_file_asks_of_its_instance_is_read_back() -> None:
     """
     vips = frozenset(map(ip_address, ("198.51.100.100", "198.51.100.101")))
     peers = frozenset([ip_address("198.51.100.12")])
-    assert asked(text, ip_address("198.51.100.101")) == Asked(68, "eth0", 100, 0.5, False, True, vips, peers)
+    weights = {"check-a": -60, "check-b": 5, "check-c": 0}
+    expected = Asked(68, "eth0", 100, 0.5, False, True, vips, peers, weights)
+    assert asked(text, ip_address("198.51.100.101")) == expected
     assert asked(text, ip_address("198.51.100.1")) is None

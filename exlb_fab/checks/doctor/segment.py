@@ -83,9 +83,18 @@ def vrid(view: View, node: Node) -> Verdict:
         meant = bool(masters) or any(each.destination in ours for each in strangers)
         return _taken(view, senders, "to the nodes" if meant else "to others")
     if ground.adverts is None:
-        return skipped(f"nobody has listened: {ground.deaf}")
+        return warned(f"nobody has listened: {ground.deaf}", hint=_listen(view, node))
     others = sorted({each.router_id for each in ground.adverts if each.source not in ours})
     return passed(f"free; others use {', '.join(map(str, others))}" if others else "nobody")
+
+
+def _listen(view: View, node: Node) -> str:
+    """Return what lets doctor listen: it installs nothing by itself."""
+    system = view.facts(node).system
+    if system is None or system.platform is None:
+        return f"install tcpdump on {node}, and exlb doctor again"
+    manager = "apt-get" if system.platform.manager == "apt" else system.platform.manager
+    return f"exlb exec --sudo --nodes {node} -- {manager} install -y tcpdump; then exlb doctor again"
 
 
 def _taken(view: View, senders: Sequence[str], to: Literal["to the nodes", "to others"]) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 
@@ -64,6 +65,22 @@ def test_journal_that_refuses_says_why(logging: Machine) -> None:
     logging.put("fail/journalctl", "Failed to parse timestamp: soon\n")
     done = logging.run(LOGS, "print", "soon", "", "", "haproxy")
     assert (done.stdout, done.stderr) == ("", "Failed to parse timestamp: soon\n")
+
+
+def test_who_follows_a_journal_hears_of_its_end(logging: Machine) -> None:
+    text = logging.program(*LOGS)
+    environment = {**logging.environment, "PATH": str(logging.bin)}
+    words = ["/bin/sh", "-c", text, "logs", "follow", "", "", "haproxy"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while '"new"' not in process.stdout.readline():
+            pass
+        os.kill(int((logging.root / "pid-journalctl").read_text()), signal.SIGKILL)
+        process.stdin.write("\n")  # the next beat
+        process.stdin.flush()
+        process.stdout.read()
+        assert process.wait(timeout=10) is not None
 
 
 @pytest.mark.parametrize(
