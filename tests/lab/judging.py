@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ from tests.lab.conditions.base import (
 
 # A verdict that comes and goes is none.
 LOOKS = 2
+CHANGING = ("push-config", "restart")
 
 
 def rows(conditions: Sequence[Condition]) -> list[Any]:
@@ -50,6 +52,10 @@ def judged(bastion: Bastion, condition: Condition) -> tuple[Look, list[str]]:
         with (condition.fault or _nothing)(bastion):
             due, limit = due_seconds(cluster), limit_seconds(cluster, condition.takes)
             look, wrong = looked_at(bastion, condition, due=due, limit=limit)
+            if condition.typed and not wrong:
+                bastion.exlb(*_words(condition.typed), env=bastion.environment(**condition.variables))
+                _, left = looked_at(bastion, green, limit=mended, looks=1)
+                wrong += [f"not mended by `{condition.typed}`: {each}" for each in left]
         if condition.fault:
             _, left = looked_at(bastion, green, limit=mended, looks=1)
             wrong += [f"not mended: {each}" for each in left]
@@ -91,6 +97,13 @@ def settled(
 def _look(bastion: Bastion, condition: Condition) -> Look:
     env = bastion.environment(**{**condition.variables, **condition.asked})
     return Look.of(bastion.exlb(condition.command, "-o", "json", *condition.options, env=env, status=None))
+
+
+def _words(typed: str) -> list[str]:
+    """Return the words of a command line behind `exlb`; nobody is asked whether what it costs may be."""
+    name, *words = shlex.split(typed)
+    assert name == "exlb"
+    return [*words, "--yes"] if words[0] in CHANGING else words
 
 
 def _nothing(_: Bastion) -> nullcontext[None]:

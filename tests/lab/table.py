@@ -57,8 +57,9 @@ Each row is a test in tests/lab/test_verdicts*.py. The lab is green; the conditi
 asked until it says what is expected, twice running, and no sooner than consequences would show. Once the time is over
 that the [model](vrrp.md) of VRRP and of the checks allows, four times it on a busy machine, everything counts: a
 warning or a failure that is missing, one more than expected, or another cause makes the cell wrong, and where nothing
-is wrong, a question that was skipped and should not have been. Then the condition is mended, and the command has to be
-green again, with nothing skipped.
+is wrong, a question that was skipped and should not have been. Where nothing was done to the lab, every look has to be
+right. Then the condition is mended, where a command stands in the row by that command, which a finding has to name; and
+the command has to be green again, with nothing skipped.
 
 "Expected" has what must be in the sentence or in its cause; "actual" is what was said of the first of the nodes,
 shortened where it is long. What follows from a condition at times may be said besides, and is then in "actual" alone.

@@ -142,6 +142,14 @@ def test_skip_of_what_should_be_asked_is_wrong_where_nothing_else_is() -> None:
     assert STOPPED.wrong(replace(RIGHT, skipped=(skipped,))) == []
 
 
+def test_condition_that_a_command_mends_has_a_finding_that_names_it() -> None:
+    mended = replace(STOPPED, typed="exlb restart haproxy --nodes lb1")
+    assert mended.expected.endswith("; mended by `exlb restart haproxy --nodes lb1`")
+    assert mended.wrong(RIGHT) == ["nothing says to type exlb restart haproxy --nodes lb1"]
+    named = replace(PROXY, hint="exlb restart haproxy --nodes lb1")
+    assert mended.wrong(replace(RIGHT, said=(named, *SERVERS))) == []
+
+
 def test_verdicts_of_several_nodes_are_told_together() -> None:
     assert str(RIGHT) == (
         "exit 1; fail `node.proxy` on lb1: haproxy is inactive (dead) Stopped haproxy.service; "

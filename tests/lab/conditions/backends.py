@@ -8,6 +8,7 @@ from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, Fin
 from tests.lab.conditions.faults import (
     APISERVER_CLOSED,
     SERVERS,
+    Together,
     apiservers,
     asked_by_socket,
     backends,
@@ -15,6 +16,7 @@ from tests.lab.conditions.faults import (
     no_backends,
     rules,
     shown_certificate,
+    silent_backends,
 )
 
 _PORT = 7000
@@ -172,6 +174,18 @@ CONDITIONS = (
             *fail("backend.servers", *ALL, says="none of ingress-node"),
             *fail("listener.own", *ALL, says="has no backend to give it to"),
             *fail("listener.vip", *ALL, says="has no backend to give it to"),
+        ),
+        takes="the backends",
+        variables=_INGRESS,
+        needs=backends(_PORT, "lb2", "lb3"),
+    ),
+    Condition(
+        "the backends of the ingress take connections and say nothing",
+        "listeners",
+        Together((no_backends(_PORT, "lb2", "lb3"), silent_backends(_PORT, "lb2", "lb3"))),
+        (
+            *fail("listener.own", *ALL, says="takes the connection and does not answer"),
+            *fail("listener.vip", *ALL, says="takes the connection and does not answer"),
         ),
         takes="the backends",
         variables=_INGRESS,

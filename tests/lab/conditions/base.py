@@ -40,12 +40,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Said:
-    """A verdict as a command gave it: `text` has the cause behind it."""
+    """A verdict as a command gave it: `text` has the cause behind it, `hint` is what to type next."""
 
     check: str
     node: str | None
     status: str
     text: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,13 @@ class Look:
         _, command, version = answer["format"].split("/")
         validate(f"{command}-{version}", answer)
         verdicts = [
-            Said(each["check"], each["node"], each["status"], "\n".join(filter(None, (each["text"], each["cause"]))))
+            Said(
+                each["check"],
+                each["node"],
+                each["status"],
+                "\n".join(filter(None, (each["text"], each["cause"]))),
+                each["hint"] or "",
+            )
             for each in answer["verdicts"]
         ]
         return cls(
@@ -97,8 +104,9 @@ class Condition:
     `fault` is None where the condition is that of the lab as it stands, with `variables` pushed to it and `needs` there
     meanwhile. `asked` are variables of the environment file that the command alone is given, `options` its flags.
     `findings` are all that it has to warn of or to fail, `also` what it may besides, because it follows; `status` is
-    its exit status. `skips` are the checks that it cannot ask of some node, None where these may be any: of what does
-    not run little can be asked. `takes` names what has to pass until it shows.
+    its exit status. `typed` is a command line that some finding names as what to type, and that mends it. `skips` are
+    the checks that it cannot ask of some node, None where these may be any: of what does not run little can be asked.
+    `takes` names what has to pass until it shows.
     """
 
     name: str
@@ -107,6 +115,7 @@ class Condition:
     findings: Sequence[Finding] = ()
     also: Sequence[Finding] = ()
     status: int = EXIT_FAILED
+    typed: str = ""
     skips: frozenset[str] | None = None
     takes: Takes = "nothing"
     command: Command = "verify"
@@ -125,7 +134,8 @@ class Condition:
         for each in self.findings:
             alike.setdefault((each.status, each.check, each.says), []).append(each.node)
         told = [_told(status, check, nodes, says) for (status, check, says), nodes in alike.items()]
-        return "; ".join((f"exit {self.status}", *told))
+        mended = [f"mended by `{self.typed}`"] if self.typed else []
+        return "; ".join((f"exit {self.status}", *told, *mended))
 
     def wrong(self, look: Look) -> list[str]:
         """Return in what a command said something else: a false green, a false red, or another cause."""
@@ -141,6 +151,8 @@ class Condition:
                 told.append(f"{_named(said)} besides: {_short(said.text)}")
             elif expected.says not in said.text:
                 told.append(f"{_named(said)} does not say {expected.says!r}: {_short(said.text)}")
+        if self.typed and not any(self.typed in each.hint for each in look.said):
+            told.append(f"nothing says to type {self.typed}")
         if self.skips is not None:
             told += [f"no skip {check}" for check in sorted(self.skips - {each.check for each in look.skipped})]
             told += [
@@ -183,7 +195,8 @@ def healthy(
         findings,
         status=EXIT_OK,
         skips=frozenset(skips),
-        takes="the backends",
+        # Where nothing was done, no look may say that something is wrong.
+        takes="the backends" if fault else "nothing",
         command=command,
         variables=variables or {},
         asked=asked or {},

@@ -246,6 +246,16 @@ def no_backends(port: int, *nodes: str) -> Fault:
     return fault
 
 
+def silent_backends(port: int, *nodes: str) -> On:
+    """Have something at a port of nodes that takes every connection and says nothing."""
+    return On(
+        nodes,
+        f"systemd-run -q --collect --unit=silent socat -u TCP4-LISTEN:{port},reuseaddr,fork OPEN:/dev/null && "
+        f"timeout 10 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'",
+        "systemctl stop silent",
+    )
+
+
 def powered_off(node: str) -> Fault:
     @contextmanager
     def fault(bastion: Bastion) -> Iterator[None]:

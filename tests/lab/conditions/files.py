@@ -24,6 +24,7 @@ CONDITIONS = (
         edited_proxy("s/balance source/balance leastconn/", SECOND),
         fail("node.files", SECOND, says=f"{PROXY_PATH} differs"),
         takes="the backends",
+        typed="exlb push-config",
     ),
     Condition(
         "another haproxy.cfg than exlb's, loaded",
@@ -34,6 +35,7 @@ CONDITIONS = (
             *fail("node.running", SECOND, says="runs no configuration of exlb"),
         ),
         takes="the backends",
+        typed="exlb push-config",
     ),
     Condition(
         "keepalived.conf edited by hand, not loaded",
@@ -53,12 +55,14 @@ CONDITIONS = (
         "files",
         On((THIRD,), f"mv {KEEPALIVED_PATH} /root/kept", f"mv /root/kept {KEEPALIVED_PATH}"),
         fail("node.files", THIRD, says=f"{KEEPALIVED_PATH} is missing"),
+        typed="exlb push-config",
     ),
     Condition(
         "the mode of a file by hand",
         "files",
         On((HOLDER,), f"chmod 0600 {PROXY_PATH}", f"chmod 0644 {PROXY_PATH}"),
         fail("node.files", HOLDER, says=f"{PROXY_PATH} has another mode or owner"),
+        typed="exlb push-config",
     ),
     Condition(
         "environment.sh changed for the proxy, and not pushed",
@@ -83,8 +87,9 @@ CONDITIONS = (
     Condition(
         "a change was interrupted",
         "files",
-        On((SECOND,), "echo '1 0 reload' >/var/lib/exlb/intent", "rm /var/lib/exlb/intent"),
+        On((SECOND,), "echo '1 0 reload' >/var/lib/exlb/intent", "rm -f /var/lib/exlb/intent"),
         fail("node.files", SECOND, says="the change that brought them was interrupted"),
+        typed="exlb recover",
     ),
     Condition(
         "nothing says which generation is active",

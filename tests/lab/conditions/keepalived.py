@@ -27,6 +27,7 @@ CONDITIONS = (
         stopped("keepalived", HOLDER),
         fail("node.keepalived", HOLDER, says="keepalived is inactive"),
         takes="an election",
+        typed="exlb push-config",
     ),
     Condition(
         "keepalived stopped on a backup",
@@ -44,6 +45,7 @@ CONDITIONS = (
             *fail("vip.ping", *ALL, says="does not answer ping"),
             *fail("vip.request", *ALL, says="not served"),
         ),
+        typed="exlb push-config",
     ),
     Condition(
         "keepalived of the holder killed, and cannot start again: its VIP is stale",
@@ -88,6 +90,7 @@ CONDITIONS = (
             *fail("vrrp.running", HOLDER, says="it hangs"),
         ),
         takes="an election",
+        typed=f"exlb restart keepalived --nodes {HOLDER}",
     ),
     Condition(
         "keepalived hangs on a backup",
@@ -97,6 +100,7 @@ CONDITIONS = (
             *fail("vrrp.state", THIRD, says="it hangs, and would not take the VIP"),
             *fail("vrrp.running", THIRD, says="it hangs"),
         ),
+        typed=f"exlb restart keepalived --nodes {THIRD}",
     ),
     Condition(
         "keepalived masked",
@@ -110,6 +114,21 @@ CONDITIONS = (
         "keepalived",
         On((THIRD,), "systemctl disable keepalived", "systemctl enable keepalived"),
         fail("node.keepalived", THIRD, says="disabled at boot"),
+        typed="exlb install",
+    ),
+    Condition(
+        "keepalived has left its check out: others could write where its program is",
+        "keepalived",
+        On(
+            (SECOND,),
+            "chmod o+w /usr/bin && systemctl restart keepalived",
+            "chmod o-w /usr/bin && systemctl restart keepalived",
+        ),
+        (
+            *fail("vrrp.running", SECOND, says="runs without its check check-haproxy"),
+            *fail("vrrp.law", says=f"none on {SECOND}"),
+        ),
+        takes="an election",
     ),
     Condition(
         "holder in FAULT",
@@ -232,5 +251,6 @@ CONDITIONS = (
             "systemctl reload keepalived",
         ),
         fail("vrrp.running", THIRD, says="priority 104 instead of 105"),
+        typed=f"exlb restart keepalived --nodes {THIRD}",
     ),
 )

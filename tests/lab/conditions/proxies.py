@@ -17,6 +17,7 @@ CONDITIONS = (
         stopped("haproxy", HOLDER),
         fail("node.proxy", HOLDER, says="haproxy is inactive"),
         takes="a check",
+        typed=f"exlb restart haproxy --nodes {HOLDER}",
     ),
     Condition(
         "proxy stopped on a backup",
@@ -45,6 +46,7 @@ CONDITIONS = (
             *fail("backend.request", HOLDER, says="not served"),
             *_NOBODY_SERVES,
         ),
+        typed=f"exlb restart haproxy --nodes {HOLDER}",
     ),
     Condition(
         "proxy hangs on a backup",
@@ -55,12 +57,14 @@ CONDITIONS = (
             *fail("backend.servers", SECOND, says="does not say how its backends are"),
             *fail("backend.request", SECOND, says="not served"),
         ),
+        typed=f"exlb restart haproxy --nodes {SECOND}",
     ),
     Condition(
         "proxy not enabled at boot",
         "proxy",
         On((SECOND,), "systemctl disable haproxy", "systemctl enable haproxy"),
         fail("node.proxy", SECOND, says="disabled at boot"),
+        typed="exlb install",
     ),
     Condition(
         "proxy no longer listens on its port",

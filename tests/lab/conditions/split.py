@@ -197,6 +197,7 @@ CONDITIONS = (
             *fail("vip.single-holder", says=f"keepalived on {SECOND} is not MASTER"),
             *fail("vrrp.state", SECOND, says="the address is stale"),
         ),
+        typed=f"exlb restart keepalived --nodes {SECOND}",
     ),
     Condition(
         "another VIP in the file of a backup",
@@ -219,5 +220,6 @@ CONDITIONS = (
         On((SECOND,), "ip addr add 198.51.100.101/32 dev host0", "ip addr del 198.51.100.101/32 dev host0 || true"),
         fail("vip.extra", says=f"198.51.100.101 is on {HOLDER}, {SECOND}"),
         variables={"EXTRA_VIPS": "(198.51.100.101)"},
+        typed=f"exlb restart keepalived --nodes {SECOND}",
     ),
 )
