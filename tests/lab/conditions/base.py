@@ -11,6 +11,7 @@ from typing import Literal
 from exlb_fab import vrrp
 from exlb_fab.cluster import Cluster
 from exlb_fab.errors import EXIT_FAILED, EXIT_OK
+from exlb_fab.lab.layout import VIP6
 from tests.lab.bastion import Bastion
 from tests.ran import Ran
 from tests.schemas import validate
@@ -23,6 +24,11 @@ Fault = Callable[[Bastion], AbstractContextManager[object]]  # entered, it is th
 ALL = ("lb1", "lb2", "lb3")
 HOLDER, SECOND, THIRD = ALL  # a green lab has the VIP on its first node
 ADDRESSES = ("198.51.100.11", "198.51.100.12", "198.51.100.13")
+OVER_IPV6 = {
+    "MASTER_VIP": f"{VIP6}/64",
+    "VRRP_IPS": "(2001:db8:0:51::11 2001:db8:0:51::12 2001:db8:0:51::13)",
+    "KUBE_APISERVER": "",
+}
 SHOWN_CHARACTERS = 160
 # Other labs run beside this one on two cores, and what takes a second there may take some.
 BUSY = 4

@@ -49,7 +49,8 @@ _LOST = """
 table bridge condition {{
     chain forward {{
         type filter hook forward priority filter; policy accept;
-        {chosen} ip protocol 112 drop
+        ip {end} {{ {addresses} }} ip protocol 112 drop
+        ip6 {end} {{ {addresses6} }} ip6 nexthdr 112 drop
     }}
 }}
 """
@@ -341,8 +342,13 @@ def _lost(end: str, nodes: tuple[str, ...]) -> Fault:
 
     @contextmanager
     def fault(bastion: Bastion) -> Iterator[None]:
-        addresses = ", ".join(bastion.lab.node(node).address for node in nodes)
-        load = f"nft -f - <<'end'\n{_LOST.format(chosen=f'ip {end} {{ {addresses} }}')}\nend"
+        machines = [bastion.lab.node(node) for node in nodes]
+        text = _LOST.format(
+            end=end,
+            addresses=", ".join(each.address for each in machines),
+            addresses6=", ".join(each.address6 for each in machines),
+        )
+        load = f"nft -f - <<'end'\n{text}\nend"
         with on_bastion(load, "nft delete table bridge condition")(bastion):
             yield
 

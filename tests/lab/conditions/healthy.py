@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exlb_fab.lab.layout import VIP, VIP6
-from tests.lab.conditions.base import ALL, HOLDER, Condition, Finding, healthy, warn
+from exlb_fab.lab.layout import VIP
+from tests.lab.conditions.base import ALL, HOLDER, OVER_IPV6, Condition, Finding, healthy, warn
 from tests.lab.conditions.faults import TCPDUMP, On, apiservers, backends, failed_over, told_by_exlb
 
 _DRAINED = "198.51.100.12"
@@ -13,7 +13,6 @@ _TAKEN_AWAY = (
     "gone=$?; systemctl kill -s CONT keepalived && exit $gone"
 )
 _NO_APISERVER = ("backend.any", "certificate.dates", "certificate.names")
-_SOURCES = "(2001:db8:0:51::11 2001:db8:0:51::12 2001:db8:0:51::13)"
 
 CONDITIONS: tuple[Condition, ...] = (
     healthy("as deployed"),
@@ -30,7 +29,7 @@ CONDITIONS: tuple[Condition, ...] = (
     healthy("TIMING=fast", variables={"TIMING": "fast"}),
     healthy("TIMING=documents", variables={"TIMING": "documents"}),
     healthy("AUTH_PASS", variables={"AUTH_PASS": "verdict1"}),
-    healthy("an IPv6 VIP", variables={"MASTER_VIP": f"{VIP6}/64", "VRRP_IPS": _SOURCES, "KUBE_APISERVER": ""}),
+    healthy("an IPv6 VIP", variables=OVER_IPV6),
     healthy("two VIPs", variables={"EXTRA_VIPS": "(198.51.100.101/24)"}),
     healthy(
         "statistics page and exporter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exlb_fab.lab.layout import VIP
 from tests.lab.bastion import KEEPALIVED_PATH
-from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, Fault, fail, others, warn
+from tests.lab.conditions.base import ALL, HOLDER, OVER_IPV6, SECOND, THIRD, Condition, Fault, fail, others, warn
 from tests.lab.conditions.faults import On, Together, edited_keepalived, lost_adverts, rules, unheard_adverts
 
 _DROP = """
@@ -83,6 +83,14 @@ CONDITIONS = (
         fail("vip.single-holder", says=f"adverts reach {HOLDER}, and do not reach {SECOND}: one way is cut"),
         takes="an election",
         variables={"VRRP_MODE": "multicast"},
+    ),
+    Condition(
+        "adverts of the holder of an IPv6 VIP are lost on their way",
+        "split brain",
+        LOST_ON_THEIR_WAY,
+        fail("vip.single-holder", says=f"adverts reach {HOLDER}, and do not reach {SECOND}: one way is cut"),
+        takes="an election",
+        variables=OVER_IPV6,
     ),
     Condition(
         "a backup that waits long hears no adverts",
