@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.election import instances, is_vip_awaited
 from exlb_fab.checks.hearing import split
@@ -112,7 +114,16 @@ def request(view: View, node: Node) -> Verdict:
 
 def _request(view: View, node: Node, vip: Vip) -> Verdict:
     url = vip_url(view.cluster, vip)
-    return served(view, url, view.facts(node).replies[url], f"from {node}", view.holder(vip))
+    return _torn(view, vip, served(view, url, view.facts(node).replies[url], f"from {node}", view.holder(vip)))
+
+
+def _torn(view: View, vip: Vip, found: Verdict) -> Verdict:
+    """Say of a client that is not served that several nodes hold the VIP, where they do: each has it for a moment."""
+    holders = view.survey.holders(vip.address)
+    if found.status != "fail" or len(holders) < 2:
+        return found
+    said = f"{', '.join(map(str, holders))} all hold {vip}, and a connection ends where its packets go to another one"
+    return replace(found, cause=": ".join(filter(None, (found.cause, said))))
 
 
 @CHECKS.overall("vip.bastion", "An HTTPS request from the bastion through the VIP reaches an apiserver")
@@ -131,6 +142,8 @@ def bastion(view: View) -> Verdict:
         )
     found = served(view, url, view.bastion, "from the bastion", holder)
     nodes_served = all(view.facts(node).replies[url].of_apiserver for node in view.answering)
+    if len(view.survey.holders(view.cluster.vip.address)) > 1:
+        return _torn(view, view.cluster.vip, found)
     if found.status == "fail" and not view.bastion.of_apiserver and nodes_served:
         said = view.bastion.error or found.cause
         cause = f"{said}, and every node is served: it is between the bastion and {view.cluster.vip}"

@@ -341,6 +341,20 @@ def test_the_one_holder_is_named() -> None:
     assert verdict("vip.single-holder", None, view(holders=[LB2])).text == f"{VIP} is on lb2"
 
 
+@pytest.mark.parametrize("check", ["vip.request", "vip.bastion"])
+def test_client_that_is_torn_between_two_holders_is_told_so(check: str) -> None:
+    reset = Reply(None, "Connection reset by peer", accepted=False)
+    node = LB2 if check == "vip.request" else None
+    replied = {**view().facts(LB2).replies, **({vip_url(THREE): reset} if node else {})}
+    seen = view(holders=[LB1, LB2], replies=replied)
+    found = verdict(check, node, replace(seen, bastion=reset))
+    assert found.status == "fail"
+    assert found.cause == (
+        f"Connection reset by peer: lb1, lb2 all hold {VIP}, and a connection ends where its packets go to another one"
+    )
+    assert verdict(check, node, view(holders=[LB1, LB2])).status == "pass"
+
+
 def test_split_brain_names_all_holders() -> None:
     found = verdict("vip.single-holder", None, view(holders=[LB1, LB3]))
     assert (found.status, found.text) == ("fail", f"split brain: lb1, lb3 all hold {VIP}")

@@ -310,6 +310,11 @@ def test_keepalived_that_left_a_check_out_is_red(nodes: Sequence[Node]) -> None:
     assert "exlb logs keepalived --nodes lb2" in str(found.hint)
 
 
+def test_owner_of_the_vip_has_no_checks_and_its_priority_is_the_finding() -> None:
+    found = verdict("vrrp.running", LB2, changed(view(), LB2, priority=255, effective_priority=255, weights={}))
+    assert found.text.startswith("runs with priority 255 instead of 110, checks none instead of")
+
+
 def test_keepalived_that_runs_with_another_weight_is_red() -> None:
     found = verdict("vrrp.running", LB2, changed(view(), LB2, weights={CHECK: -2}))
     assert found.text == f"runs with checks {CHECK} with weight -2 instead of {CHECK} with weight -60"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from tests.lab.conditions import backends, files, keepalived, nodes, proxies, segment, split
-from tests.lab.conditions.base import Condition
+from tests.lab.conditions.base import Condition, torn
 
-VERIFY: tuple[Condition, ...] = (
-    *proxies.CONDITIONS,
-    *keepalived.CONDITIONS,
-    *split.CONDITIONS,
-    *segment.CONDITIONS,
-    *backends.CONDITIONS,
-    *files.CONDITIONS,
-    *nodes.CONDITIONS,
+VERIFY: tuple[Condition, ...] = tuple(
+    torn(each)
+    for each in (
+        *proxies.CONDITIONS,
+        *keepalived.CONDITIONS,
+        *split.CONDITIONS,
+        *segment.CONDITIONS,
+        *backends.CONDITIONS,
+        *files.CONDITIONS,
+        *nodes.CONDITIONS,
+    )
 )

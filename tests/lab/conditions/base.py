@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from exlb_fab import vrrp
@@ -175,6 +175,19 @@ def fail(check: str, *nodes: str, says: str = "") -> tuple[Finding, ...]:
 def warn(check: str, *nodes: str, says: str = "") -> tuple[Finding, ...]:
     """Return a warning of each node, of all together where none is named."""
     return tuple(Finding(check, node, "warn", says) for node in nodes or (None,))
+
+
+def torn(condition: Condition) -> Condition:
+    """Return the same condition, in which a client may lose its connection where several nodes hold the VIP.
+
+    Each of them announces it, and what one has begun another one ends; that shows now and then.
+    """
+    if all(each.check != "vip.single-holder" for each in condition.findings):
+        return condition
+    named = {each.check for each in (*condition.findings, *condition.also)}
+    ends = "a connection ends where its packets go to another one"
+    lost = (*fail("vip.request", *ALL, says=ends), *fail("vip.bastion", says=ends))
+    return replace(condition, also=(*condition.also, *(each for each in lost if each.check not in named)))
 
 
 def others(*nodes: str) -> tuple[str, ...]:
