@@ -22,6 +22,7 @@ from exlb_fab.questions import INSTALLED_TO, WRITTEN, installation_questions
 
 T = TypeVar("T")
 
+NO_TCPDUMP = "there is no tcpdump"  # as node/doctor.sh says it
 # A keepalived that says nothing for 4 s sends its adverts less often than any of the documents.
 LISTEN_SECONDS = 4
 CONTACT_SECONDS = 3  # of node/doctor.sh

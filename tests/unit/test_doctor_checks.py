@@ -496,6 +496,14 @@ def test_master_that_a_running_keepalived_hears_is_a_stranger() -> None:
     assert (found.status, found.text) == ("fail", f"{OTHER} sends adverts with VRID 68")
 
 
+def test_nobody_can_listen_where_there_is_no_interface() -> None:
+    ended = {"adverts": None, "deaf": "tcpdump ended with status 1"}
+    assert verdict("segment.vrid", view(ground={**ended, "interfaces": {}})).status == "skip"
+    found = verdict("segment.vrid", view(ground=ended))
+    assert (found.status, found.text) == ("warn", "nobody has listened: tcpdump ended with status 1")
+    assert "tcpdump -n -i eth0" in str(found.hint)
+
+
 def test_nobody_having_listened_is_said() -> None:
     found = verdict("segment.vrid", view(ground={"adverts": None, "deaf": "there is no tcpdump"}))
     assert (found.status, found.text) == ("warn", "nobody has listened: there is no tcpdump")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, gravest, passed, skipped, warned
 from exlb_fab.cluster import Address, Node, Vip
-from exlb_fab.ground import Owners
+from exlb_fab.ground import NO_TCPDUMP, Owners
 from exlb_fab.platforms import KEEPALIVED_UNIT
 
 CHECKS = Register()
@@ -83,7 +83,13 @@ def vrid(view: View, node: Node) -> Verdict:
         meant = bool(masters) or any(each.destination in ours for each in strangers)
         return _taken(view, senders, "to the nodes" if meant else "to others")
     if ground.adverts is None:
-        return warned(f"nobody has listened: {ground.deaf}", hint=_listen(view, node))
+        said, name = f"nobody has listened: {ground.deaf}", view.facts(node).carrier(view.cluster, node)
+        interface = ground.interfaces.get(name or "")
+        if interface is None or not interface.up:  # network.interface has said so
+            return skipped(said)
+        if ground.deaf != NO_TCPDUMP:
+            return warned(said, hint=f"exlb exec --sudo --nodes {node} -- timeout 5 tcpdump -n -i {name} ip proto 112")
+        return warned(said, hint=_listen(view, node))
     others = sorted({each.router_id for each in ground.adverts if each.source not in ours})
     return passed(f"free; others use {', '.join(map(str, others))}" if others else "nobody")
 

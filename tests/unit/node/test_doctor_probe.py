@@ -198,7 +198,7 @@ def test_interface_of_a_vip_that_the_node_has_itself_is_the_one_that_it_is_on(ba
 
 
 def test_nobody_listens_without_tcpdump(bare: Bare) -> None:
-    assert bare.asked("ground adverts 127.0.0.1 eth0 4") == answers.Answer("there is no tcpdump", 127)
+    assert bare.asked("ground adverts 127.0.0.1 eth0 4") == answers.Answer(ground.NO_TCPDUMP, 127)
 
 
 def test_adverts_are_listened_for_without_their_passwords(bare: Bare) -> None:
