@@ -87,7 +87,7 @@ CONDITIONS = (
     Condition(
         "a change was interrupted",
         "files",
-        On((SECOND,), "echo '1 0 reload' >/var/lib/exlb/intent", "rm -f /var/lib/exlb/intent"),
+        On((SECOND,), "echo '0001 0000 reload' >/var/lib/exlb/intent", "rm -f /var/lib/exlb/intent"),
         fail("node.files", SECOND, says="the change that brought them was interrupted"),
         typed="exlb recover",
     ),
