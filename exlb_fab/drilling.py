@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import Literal, get_args
 
 from exlb_fab import vrrp
@@ -204,20 +205,26 @@ class Watched:
 
     `outage` is the longest time between two answers, `resolution_seconds` the longest between the beginnings of two
     requests, which is the interval and by how much the watcher was woken up late: it can tell nothing shorter.
+    `latency_seconds` is what an answer takes, the median.
     """
 
     requests: int
     unanswered: int
     outage: Span
     resolution_seconds: float
+    latency_seconds: float
 
     @property
     def outage_seconds(self) -> float:
         return self.outage.end - self.outage.begin
 
     def within(self, worst_seconds: float) -> bool:
-        """Tell whether the outage is no longer than the model allows, as far as this watcher can tell."""
-        return self.outage_seconds <= worst_seconds + self.resolution_seconds
+        """Tell whether the outage is no longer than the model allows, as far as this watcher can tell.
+
+        Between two answers there is more than the time without service: what passed from the last answer to its
+        beginning, from its end to the next request, and until that was answered.
+        """
+        return self.outage_seconds <= worst_seconds + 2 * self.resolution_seconds + self.latency_seconds
 
 
 def watched(samples: Iterable[Sample], span: Span) -> Watched | None:
@@ -248,6 +255,7 @@ def watched(samples: Iterable[Sample], span: Span) -> Watched | None:
         unanswered=sum(not sample.answered for sample in inside),
         outage=Span(begin, end),
         resolution_seconds=max((later - earlier for earlier, later in pairwise(begins)), default=span.end - span.begin),
+        latency_seconds=median([each.end - each.begin for each in ordered if each.answered] or [0.0]),
     )
 
 

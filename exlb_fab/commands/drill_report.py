@@ -33,11 +33,14 @@ class WatcherRow(_Row):
     resolution_seconds: float = Field(
         description="the longest time between two requests: nothing shorter is told apart"
     )
+    latency_seconds: float = Field(description="what an answer takes: the median")
     last_seconds: float = Field(description="when its last request ended, in seconds from the fault")
     unmeasured: str | None = Field(
         description="why it cannot tell: it asked too seldom, or not to the end; null: it can"
     )
-    within: bool = Field(description="whether it can tell, and both are no longer than what passes and the resolution")
+    within: bool = Field(
+        description="whether it can tell, and both are no longer than what passes, twice the resolution and the latency"
+    )
     silences: tuple[tuple[float, float], ...] = Field(description="spans without an answer, in seconds from the fault")
 
 
@@ -200,7 +203,7 @@ def _watchers(plan: Plan, watch: Watch, lasting: Span, until: float, ended: floa
         seen = drilling.watched(each, lasting)
         if seen is None and powerless:
             continue
-        seen = seen or drilling.Watched(0, 0, lasting, lasting.end - lasting.begin)
+        seen = seen or drilling.Watched(0, 0, lasting, lasting.end - lasting.begin, 0.0)
         after = drilling.watched(each, Span(lasting.end, ended)) if ended > lasting.end else None
         unmeasured = None if powerless else _unmeasured(name, each, Span(lasting.begin, until), watch)
         yield WatcherRow(
@@ -210,6 +213,7 @@ def _watchers(plan: Plan, watch: Watch, lasting: Span, until: float, ended: floa
             outage_seconds=_rounded(seen.outage_seconds),
             afterwards_seconds=_rounded(after.outage_seconds) if after else None,
             resolution_seconds=_rounded(seen.resolution_seconds),
+            latency_seconds=_rounded(seen.latency_seconds),
             last_seconds=_rounded(max((one.end for one in each), default=lasting.begin) - lasting.begin),
             unmeasured=unmeasured,
             within=unmeasured is None

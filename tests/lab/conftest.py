@@ -165,9 +165,8 @@ def _write_reliability(config: pytest.Config) -> None:
 
 
 def _write_drills(config: pytest.Config) -> None:
-    drilled, names = _records(config).drilled(), config.stash[WITH_DRILLS]
-    if names and drilled.keys() >= set(names):
-        DRILLS.write_text(drills([drilled[name] for name in names]))
+    if config.stash[WITH_DRILLS] and (drilled := _records(config).drilled()):
+        DRILLS.write_text(drills(drilled.values()))
 
 
 def _write_verdicts(config: pytest.Config) -> None:

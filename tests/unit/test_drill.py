@@ -126,6 +126,7 @@ def watcher(name: str, outage: float = 3.0, *, within: bool = True, unmeasured: 
         outage_seconds=outage,
         afterwards_seconds=0.06,
         resolution_seconds=0.055,
+        latency_seconds=0.02,
         last_seconds=17.0,
         unmeasured=unmeasured,
         within=within and unmeasured is None,

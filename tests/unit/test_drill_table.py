@@ -17,7 +17,13 @@ def report(fault: str, **outages: float) -> dict[str, Any]:
         "worst_seconds": 5.57,
         "undone_worst_seconds": 1.0,
         "watchers": [
-            {"watcher": name, "outage_seconds": each, "afterwards_seconds": each / 10, "resolution_seconds": each / 20}
+            {
+                "watcher": name,
+                "outage_seconds": each,
+                "afterwards_seconds": each / 10,
+                "resolution_seconds": each / 20,
+                "latency_seconds": 0.02,
+            }
             for name, each in outages.items()
         ],
     }
@@ -27,8 +33,10 @@ def test_client_that_waited_longest_counts() -> None:
     kept = Drilled.of("fast", "proxy", [report("proxy", lb1=4.0, lb2=5.0), report("proxy", lb1=3.0, lb2=1.0)], "0123")
     assert (kept.outages_seconds, kept.afterwards_seconds) == ([5.0, 3.0], [0.5, 0.3])
     assert kept.resolution_seconds == 0.25
-    row = "| fast | proxy | 2 | 4.00 s | 3.00-5.00 s | 5.57 s | 0.25 s | 0.30-0.50 s | 1.00 s | 0123 |"
-    assert row in drills([kept]).splitlines()
+    row = "| fast | proxy | 2 | 4.00 s | 3.00-5.00 s | 5.57 s | 0.25 s | 0.02 s | 0.30-0.50 s | 1.00 s | 0123 |"
+    text = drills([kept])
+    assert row in text.splitlines()
+    assert "Not measured: `proxy` with `TIMING=documents`, `keepalived` with `TIMING=fast`" in text
 
 
 def test_client_on_the_node_without_power_does_not_count() -> None:

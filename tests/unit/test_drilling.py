@@ -190,7 +190,16 @@ def test_watcher_that_was_late_can_tell_no_shorter_outage() -> None:
     assert seen.resolution_seconds == pytest.approx(1.05)
     assert seen.outage_seconds == pytest.approx(1.05)
     assert seen.within(0.0)
-    assert not replace(seen, outage=Span(0, 1.2)).within(0.1)
+    assert not replace(seen, outage=Span(0, 2.3)).within(0.1)
+
+
+def test_outage_may_look_longer_by_two_intervals_and_an_answer() -> None:
+    """The VIP is gone right after an answer, or right before the next request, and back right after a request."""
+    seen = drilling.watched(samples(0, 30, silent=(10, 15)), Span(10, 20))
+    assert seen is not None
+    assert seen.latency_seconds == pytest.approx(0.01)
+    assert seen.within(5.05 - 2 * PERIOD - 0.01 + 0.001)
+    assert not seen.within(5.05 - 2 * PERIOD - 0.01 - 0.001)
 
 
 def test_gap_is_the_longest_time_without_a_new_request_up_to_both_ends_of_a_span() -> None:
