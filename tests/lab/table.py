@@ -46,8 +46,8 @@ Written by `make test-all` on {date}: three nodes of Debian 12 in a lab, alone o
 ten times over with the same fault and the same TIMING ([drill.md](drill.md)); every one of them passed, was undone and
 left `verify` green. Four clients, on the bastion and on every node, asked through the VIP every 50 ms. "Outage" is the
 longest time between two answers of the one who waited longest. That is more than the time without service: it may
-exceed the worst case of the [model](vrrp.md) by twice the resolution, which is the interval and by how much a client was
-woken up late (from the last answer to the beginning, and from the end to the next request), and by what an answer
+exceed the worst case of the [model](vrrp.md) by twice the resolution, which is the interval and by how much a client
+was woken up late (from the last answer to the beginning, and from the end to the next request), and by what an answer
 takes. Both are the most that any client had. Of a drill of `node`, nothing is asked of the clients on the node without
 power.
 """
