@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
 from typing import Literal, get_args
 
 from exlb_fab import vrrp
@@ -205,7 +204,7 @@ class Watched:
 
     `outage` is the longest time between two answers, `resolution_seconds` the longest between the beginnings of two
     requests, which is the interval and by how much the watcher was woken up late: it can tell nothing shorter.
-    `latency_seconds` is what an answer takes, the median.
+    `latency_seconds` is what nine of ten answers take at most.
     """
 
     requests: int
@@ -255,8 +254,13 @@ def watched(samples: Iterable[Sample], span: Span) -> Watched | None:
         unanswered=sum(not sample.answered for sample in inside),
         outage=Span(begin, end),
         resolution_seconds=max((later - earlier for earlier, later in pairwise(begins)), default=span.end - span.begin),
-        latency_seconds=median([each.end - each.begin for each in ordered if each.answered] or [0.0]),
+        latency_seconds=_ninth_decile([each.end - each.begin for each in ordered if each.answered] or [0.0]),
     )
+
+
+def _ninth_decile(values: Sequence[float]) -> float:
+    """Return what nine of ten values are at most: the few that waited for the VIP itself are not among them."""
+    return sorted(values)[math.ceil(0.9 * len(values)) - 1]
 
 
 def _begins(inside: Sequence[Sample], samples: Iterable[Sample], span: Span) -> list[float]:

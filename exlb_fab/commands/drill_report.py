@@ -33,7 +33,7 @@ class WatcherRow(_Row):
     resolution_seconds: float = Field(
         description="the longest time between two requests: nothing shorter is told apart"
     )
-    latency_seconds: float = Field(description="what an answer takes: the median")
+    latency_seconds: float = Field(description="what nine of ten answers take at most")
     last_seconds: float = Field(description="when its last request ended, in seconds from the fault")
     unmeasured: str | None = Field(
         description="why it cannot tell: it asked too seldom, or not to the end; null: it can"

@@ -202,6 +202,14 @@ def test_outage_may_look_longer_by_two_intervals_and_an_answer() -> None:
     assert not seen.within(5.05 - 2 * PERIOD - 0.01 - 0.001)
 
 
+def test_answer_that_waited_for_the_vip_is_no_measure_of_an_answer() -> None:
+    usual = samples(0, 30)
+    waited = [replace(each, end=each.begin + 1) for each in usual[:20]]
+    seen = drilling.watched([*waited, *usual[20:]], Span(10, 20))
+    assert seen is not None
+    assert seen.latency_seconds == pytest.approx(0.01)
+
+
 def test_gap_is_the_longest_time_without_a_new_request_up_to_both_ends_of_a_span() -> None:
     assert drilling.gap_seconds(samples(0, 30), Span(10, 20)) == pytest.approx(PERIOD)
     assert drilling.gap_seconds([*samples(0, 12), *samples(13, 30)], Span(10, 20)) == pytest.approx(1.05)
