@@ -60,13 +60,13 @@ FAKES = {
             $post
             rm -f "$ROOT/pid-$unit"
         ' sh "$@" </dev/null >/dev/null 2>&1 &
-        until [ -e "$ROOT/main-$unit" ]; do sleep 0.02; done
+        timeout 20 sh -c 'until [ -e "$ROOT/main-$unit" ]; do sleep 0.02; done'
     """,
     "systemctl": """
         case "$*" in
         'stop exlb-drill.service')
             kill "$(cat "$ROOT/main-exlb-drill")"
-            while [ -e "$ROOT/pid-exlb-drill" ]; do sleep 0.02; done
+            timeout 60 sh -c 'while [ -e "$ROOT/pid-exlb-drill" ]; do sleep 0.02; done'
             exit ;;
         kill*) echo "systemctl $*" >>"$ROOT/log"; rm -f "$ROOT/running-keepalived"; exit ;;
         poweroff*) echo "systemctl $*" >>"$ROOT/log"; exit ;;
