@@ -41,6 +41,13 @@ ExpectNoApiserver = Annotated[
     bool,
     typer.Option("--expect-no-apiserver", help="Before `kubeadm init`: the entrance stands, no backend lives yet."),
 ]
+OnlyChecks = Annotated[
+    list[str] | None, typer.Option("--only", metavar="ID|FAMILY", help="Ask these checks alone; may be repeated.")
+]
+SkipChecks = Annotated[
+    list[str] | None, typer.Option("--skip", metavar="ID|FAMILY", help="Leave these checks out; may be repeated.")
+]
+ListChecks = Annotated[bool, typer.Option("--list", help="Show what is asked; no node is contacted.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from exlb_fab.cli.common import Common, ExpectNoApiserver, ending, globs, run, show, to_stdout, with_common
+from exlb_fab.cli.common import (
+    Common,
+    ExpectNoApiserver,
+    ListChecks,
+    OnlyChecks,
+    SkipChecks,
+    ending,
+    globs,
+    run,
+    show,
+    to_stdout,
+    with_common,
+)
 from exlb_fab.commands.doctor import DOCTOR, DoctorOptions, DoctorReport, doctor
 from exlb_fab.commands.questionnaire import Selection, check_list
 from exlb_fab.report import Screen
@@ -18,13 +30,9 @@ def doctor_command(
     ctx: typer.Context,
     common: Common,
     expect_no_apiserver: ExpectNoApiserver = False,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ID|FAMILY", help="Ask these checks alone; may be repeated.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option("--skip", metavar="ID|FAMILY", help="Leave these checks out; may be repeated.")
-    ] = None,
-    list_checks: Annotated[bool, typer.Option("--list", help="Show what is asked; no node is contacted.")] = False,
+    only: OnlyChecks = None,
+    skip: SkipChecks = None,
+    list_checks: ListChecks = False,
     output: Annotated[
         Literal["table", "json", "junit"], typer.Option("--output", "-o", help="What stdout gets.")
     ] = "table",

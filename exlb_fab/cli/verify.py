@@ -13,6 +13,9 @@ import typer
 from exlb_fab.cli.common import (
     Common,
     ExpectNoApiserver,
+    ListChecks,
+    OnlyChecks,
+    SkipChecks,
     TemplateDir,
     ending,
     globs,
@@ -42,13 +45,9 @@ def verify_command(
     common: Common,
     expect_no_apiserver: ExpectNoApiserver = False,
     template_dir: TemplateDir = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ID|FAMILY", help="Ask these checks alone; may be repeated.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option("--skip", metavar="ID|FAMILY", help="Leave these checks out; may be repeated.")
-    ] = None,
-    list_checks: Annotated[bool, typer.Option("--list", help="Show what is asked; no node is contacted.")] = False,
+    only: OnlyChecks = None,
+    skip: SkipChecks = None,
+    list_checks: ListChecks = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page, too.")
     ] = None,
