@@ -17,9 +17,8 @@ from exlb_fab.cluster import Node
 from exlb_fab.errors import ExlbError, LockedError, RemoteError
 from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet
-from exlb_fab.remote import Channel, Remote
+from exlb_fab.remote import BEAT_SECONDS, Channel, Remote
 
-BEAT_SECONDS = 5
 ANSWER_SECONDS = 20
 RETRY_SECONDS = 1
 MARK = "exlb-lock: "

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from exlb_fab.cluster import Node
 
+BEAT_SECONDS = 5  # a program that is left open ends when it hears no line for 20 s. Source: node/session.sh
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:

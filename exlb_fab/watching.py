@@ -17,10 +17,9 @@ from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet
 from exlb_fab.host import Span
 from exlb_fab.questions import vip_url
-from exlb_fab.remote import Channel
+from exlb_fab.remote import BEAT_SECONDS, Channel
 
 INTERVAL_SECONDS = 0.05
-BEAT_SECONDS = 5.0
 MOST_REQUESTS = 200  # at once: one every 50 ms that all hang as long as the client lets them
 MILLISECONDS = 1000
 BASTION = "the bastion"

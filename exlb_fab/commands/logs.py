@@ -24,10 +24,9 @@ from exlb_fab.events import Event
 from exlb_fab.fleet import Fleet, Outcomes
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES
-from exlb_fab.remote import Remote
+from exlb_fab.remote import BEAT_SECONDS, Remote
 from exlb_fab.rollout import masked
 
-BEAT_SECONDS = 5
 HOLD_SECONDS = 0.5
 LINES = 100
 # A proxy logs every connection: all of a day would not fit into the memory of a bastion.

@@ -23,7 +23,6 @@ told=$run/drill-told
 session=$run/drill-session
 used=$run/drill-firewalls # that the partition was made with
 table=exlb_drill
-silence=20 # as the lock's: a partition can leave sshd with a session for hours
 notice_ms=1000 # between the word that the power goes and its going: the word has to get away first
 
 read -r up _ </proc/uptime
@@ -222,7 +221,7 @@ requests() {
 
 watch() {
 	requests "$@" &
-	while timeout "$silence" sh -c 'IFS= read -r _'; do
+	while is_heard; do
 		set_now
 		echo "clock $now"
 	done

@@ -9,8 +9,6 @@ refuse() {
 	exit 1
 }
 
-limit=20 # a partition can leave sshd with a session for hours: silence ends it
-
 command -v flock >/dev/null || refuse 'flock (util-linux) is not installed'
 if ! { mkdir -p "$run" && chmod 0700 "$run" && touch "$run/lock"; } 2>/dev/null; then refuse "$run cannot be written"; fi
 exec 9>>"$run/lock" || exit 1
@@ -28,7 +26,7 @@ fi
 rm -f "$run/gone"
 echo 'exlb-lock: held'
 # The reader must not inherit the lock: it outlives this shell where that is killed.
-while timeout "$limit" sh -c 'IFS= read -r _' 9>&-; do :; done
+while is_heard 9>&-; do :; done
 rm -f "$run/holder"
 # uninstall.sh says that nothing of exlb is to be left. Who waits for this lock finds that it cannot write here any more.
 if [ -e "$run/gone" ]; then rm -rf "$run"; fi

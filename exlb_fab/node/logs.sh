@@ -8,8 +8,6 @@
 #
 # Sent after session.sh.
 
-limit=20 # as the lock's: a partition can leave sshd with a session for hours
-
 mode=$1
 case $mode in
 print)
@@ -43,7 +41,7 @@ follow)
 	fi
 	journalctl -q -o json --no-pager "$@" -f --no-tail &
 	# Where it ends by itself, so does this, and who follows hears of it.
-	while kill -0 "$!" 2>/dev/null && timeout "$limit" sh -c 'IFS= read -r _'; do :; done
+	while kill -0 "$!" 2>/dev/null && is_heard; do :; done
 	kill "$!" 2>/dev/null
 	;;
 esac

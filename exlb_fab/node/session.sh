@@ -10,6 +10,7 @@ export LC_ALL PATH
 run=/run/exlb
 unit=exlb-apply
 drill=exlb-drill
+silence=20 # seconds: a partition can leave sshd with a session for hours
 
 # is_locked: somebody holds this node. A shared lock asks: two who ask do not take each other for a holder.
 is_locked() {
@@ -19,6 +20,11 @@ is_locked() {
 # owns TOKEN: the session of this token still holds this node.
 owns() {
 	is_locked && grep -q -s -x -F "token=$1" "$run/holder"
+}
+
+# is_heard: whoever started this program has said a line, or ended it just now; not so after silence.
+is_heard() {
+	timeout "$silence" sh -c 'IFS= read -r _'
 }
 
 # is_busy UNIT: it does something, or is being ended.

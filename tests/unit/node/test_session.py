@@ -81,9 +81,9 @@ class Sessions:
 
     def lock(self, token: str = TOKEN, who: str = "eva", *, limit_seconds: int = 20) -> Process:
         text = self.machine.program(*LOCK)
-        assert "\nlimit=20 " in text
+        assert "\nsilence=20 " in text
         return self.start(
-            text.replace("\nlimit=20 ", f"\nlimit={limit_seconds} "), token, who, "bastion", "push-config"
+            text.replace("\nsilence=20 ", f"\nsilence={limit_seconds} "), token, who, "bastion", "push-config"
         )
 
     def launch(self, program: str, *args: str, token: str = TOKEN, data: str = "") -> Process:
