@@ -7,6 +7,11 @@ proxy_path=/etc/haproxy/haproxy.cfg
 proxy_socket=/run/haproxy-admin.sock
 proxy_memory=/run/haproxy-server-state
 
+# proxy_own: of the lines of its journal on stdin those that are not about the connection of a client.
+proxy_own() {
+	grep -v -E '^(Connect from |[][0-9a-fA-F.:]+:[0-9]+ \[[0-9]+/)'
+}
+
 # proxy_version: the version, and what the binary is built with.
 proxy_version() {
 	haproxy -vv

@@ -87,8 +87,8 @@ class Proxy:
 
     `program` names the file in `node/` with its shell functions: proxy_version, proxy_validate FILE,
     proxy_state, proxy_admit ADMISSION LISTENER/SERVER, proxy_others, proxy_digest, proxy_settled, proxy_remember,
-    proxy_forget. `memory` is the file that carries the state of the servers over a reload. `log_socket` is where it
-    finds /dev/log from inside of its chroot.
+    proxy_forget, proxy_own. `memory` is the file that carries the state of the servers over a reload. `log_socket` is
+    where it finds /dev/log from inside of its chroot.
     `quote` turns any text into one word of its configuration language.
     `ports` are those that a configuration listens on, as far as it says so by number.
     `features` are what the templates may use of a version, `services` what a binary says that it is built with.

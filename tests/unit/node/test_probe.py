@@ -90,6 +90,26 @@ def test_probe_shows_what_a_unit_that_does_not_run_has_said_itself(machine: Mach
     assert unit.journal == ("what haproxy.service said last",)
 
 
+def test_connections_of_clients_do_not_hide_what_a_proxy_says_of_itself(machine: Machine) -> None:
+    (machine.root / "running-haproxy").unlink()
+    own = [
+        "[ALERT]    (648) : Current worker (1393) exited with code 139 (Segmentation fault)",
+        "Server kube-master/198.51.100.12 is DOWN, reason: Layer4 connection problem",
+        "Proxy kube-master stopped (cumulated conns: FE: 12, BE: 12).",
+        "198.51.100.13 is no connection",
+    ]
+    clients = [
+        "198.51.100.13:52820 [22/Nov/2026:03:23:35.997] kube-master kube-master/b 1/0/28 1550 -- 1/1/0/0/0 0/0",
+        "[2001:db8::7]:52820 [22/Nov/2026:03:23:35.997] kube-master kube-master/b 1/0/28 1550 -- 1/1/0/0/0 0/0",
+        "2001:db8::7:52820 [22/Nov/2026:03:23:35.997] kube-master kube-master/b 1/0/28 1550 -- 1/1/0/0/0 0/0",
+        "Connect from 198.51.100.13:52820 to 198.51.100.100:8443 (kube-master/TCP)",
+    ]
+    chatter = (line for pair in zip(own, clients, strict=True) for line in (*pair, *clients))
+    machine.put("unit/chatter", "".join(f"{line}\n" for line in chatter))
+    unit = answers.parse_unit(probed(machine, "unit haproxy")["unit haproxy"].text)
+    assert unit.journal == (*own, "what haproxy.service said last")
+
+
 def test_probe_asks_for_the_words_of_keepalived_s_child_by_its_name_too(machine: Machine) -> None:
     (machine.root / "running-keepalived").unlink()
     unit = answers.parse_unit(probed(machine, "unit keepalived")["unit keepalived"].text)
