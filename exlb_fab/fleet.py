@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -14,7 +14,14 @@ from typing import Generic, TypeVar
 from exlb_fab import answers, facts
 from exlb_fab import node as programs
 from exlb_fab.cluster import Node
-from exlb_fab.errors import EXIT_INTERRUPTED, AuthenticationError, ExlbError, FactsError, HostKeyError
+from exlb_fab.errors import (
+    EXIT_INTERRUPTED,
+    AuthenticationError,
+    ExlbError,
+    FactsError,
+    HostKeyError,
+    UnreachableError,
+)
 from exlb_fab.events import Emit, Event, silent
 from exlb_fab.facts import Survey
 from exlb_fab.host import Span
@@ -28,6 +35,8 @@ PROBE_SECONDS = 60
 WAITING_QUESTIONS = ("request", "certificate", "ping", "arp-answers")
 MILLISECONDS = 1000
 WAITING_SECONDS = 4
+PATIENCE_SECONDS = 5
+NOTICE_SECONDS = 0.2  # by when Ctrl-C ends a wait for nodes
 
 
 class NotStartedError(ExlbError):
@@ -66,6 +75,9 @@ class Fleet:
         self._parallel = parallel
         self._remotes: dict[Node, Remote] = {}
         self._errors: dict[Node, ExlbError] = {}
+        self._glances: ThreadPoolExecutor | None = None
+        self._awaited: dict[Node, Future[_Done[facts.Facts] | ExlbError]] = {}
+        self._missed: dict[Node, ExlbError] = {}
 
     def __enter__(self) -> Fleet:
         return self
@@ -75,6 +87,8 @@ class Fleet:
     ) -> None:
         for remote in self._remotes.values():
             remote.close()
+        if self._glances:
+            self._glances.shutdown(wait=False, cancel_futures=True)
 
     @property
     def stopped(self) -> bool:
@@ -125,13 +139,46 @@ class Fleet:
         found = self.tidy(nodes, lambda node, remote: _probe(node, remote, proxy, questions(node)))
         return Survey(found.values, found.errors)
 
+    def glance(self, nodes: Iterable[Node], proxy: Proxy, questions: Callable[[Node], list[str]]) -> Survey:
+        """Probe nodes, and wait for none of them longer than PATIENCE_SECONDS: for a screen that shows what is now.
+
+        A node that is not heard by then is an error, the one that it had before where it had one. It is not asked
+        again until it has answered or failed, and what it said then is found by the next glance.
+        """
+        chosen, deadline = list(nodes), time.monotonic() + PATIENCE_SECONDS
+        self._glances = self._glances or ThreadPoolExecutor(max_workers=self._parallel)
+        for node in chosen:
+            if node not in self._awaited:
+                self._awaited[node] = self._glances.submit(
+                    self._one, node, lambda node, remote: _probe(node, remote(), proxy, questions(node))
+                )
+        awaited = [self._awaited[node] for node in chosen]
+        while not self.stopped and time.monotonic() < deadline:
+            if not wait(awaited, NOTICE_SECONDS).not_done:
+                break
+        values: dict[Node, facts.Facts] = {}
+        errors: dict[Node, ExlbError] = {}
+        for node in chosen:
+            result = self._awaited.pop(node).result() if self._awaited[node].done() else self._silent(node)
+            if isinstance(result, ExlbError):
+                errors[node] = result
+            else:
+                values[node] = result.value
+        self._missed = errors
+        return Survey(values, errors)
+
+    def _silent(self, node: Node) -> ExlbError:
+        said = f"{node}: says nothing for {PATIENCE_SECONDS:g} s"
+        return self._missed.get(node) or UnreachableError(said, hint=f"exlb ssh {node}")
+
     def forget(self, nodes: Iterable[Node]) -> None:
         """Close the connections of nodes that no longer answer: their next use tries anew.
 
-        Who has refused us once is not asked again: an sshd that counts failed logins would shut the bastion out.
+        Who has refused us once is not asked again: an sshd that counts failed logins would shut the bastion out. A node
+        that is still being asked is left alone.
         """
         for node in nodes:
-            if isinstance(self._errors.get(node), (AuthenticationError, HostKeyError)):
+            if node in self._awaited or isinstance(self._errors.get(node), (AuthenticationError, HostKeyError)):
                 continue
             self._errors.pop(node, None)
             remote = self._remotes.pop(node, None)
@@ -140,22 +187,21 @@ class Fleet:
 
     def _all(self, nodes: Iterable[Node], work: Callable[[Node, Callable[[], Remote]], T]) -> Outcomes[T]:
         chosen = list(nodes)
-
-        def one(node: Node) -> _Done[T] | ExlbError:
-            try:
-                return _Done(work(node, lambda: self._remote(node)))
-            except ExlbError as error:
-                return error
-
         if len(chosen) > 1:
             with ThreadPoolExecutor(max_workers=min(self._parallel, len(chosen))) as pool:
-                results = dict(zip(chosen, pool.map(one, chosen), strict=True))
+                results = dict(zip(chosen, pool.map(lambda node: self._one(node, work), chosen), strict=True))
         else:
-            results = {node: one(node) for node in chosen}
+            results = {node: self._one(node, work) for node in chosen}
         return Outcomes(
             {node: result.value for node, result in results.items() if isinstance(result, _Done)},
             {node: result for node, result in results.items() if isinstance(result, ExlbError)},
         )
+
+    def _one(self, node: Node, work: Callable[[Node, Callable[[], Remote]], T]) -> _Done[T] | ExlbError:
+        try:
+            return _Done(work(node, lambda: self._remote(node)))
+        except ExlbError as error:
+            return error
 
     def _remote(self, node: Node) -> Remote:
         """Return the node's connection; a node that could not be reached once is not tried again."""

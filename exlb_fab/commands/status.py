@@ -76,7 +76,11 @@ class StatusReport(Report):
 def status(cluster: Cluster, options: StatusOptions, fleet: Fleet) -> StatusReport:
     """Ask every node once how it is; nothing is changed."""
     proxy = PROXIES[cluster.proxy]
-    survey = fleet.survey(select(cluster, options.nodes), proxy, lambda _: status_questions(proxy))
+    return _report(cluster, fleet.survey(select(cluster, options.nodes), proxy, lambda _: status_questions(proxy)))
+
+
+def _report(cluster: Cluster, survey: Survey) -> StatusReport:
+    proxy = PROXIES[cluster.proxy]
     states = {node: found.proxy_state for node, found in survey.facts.items() if found.proxy_state}
     servers = server_rows(cluster, states)
     return StatusReport(
@@ -93,16 +97,17 @@ def status(cluster: Cluster, options: StatusOptions, fleet: Fleet) -> StatusRepo
 def watch(cluster: Cluster, options: StatusOptions, fleet: Fleet, pause_seconds: float) -> Iterator[StatusReport]:
     """Ask again and again until Ctrl-C, over the same connections; a round that was cut short is not told.
 
-    A node that did not answer is connected to anew in the next round.
+    A node that did not answer is connected to anew in the next round. Only the first one waits for all nodes as long as
+    they take: to connect may ask for a passphrase.
     """
-    while True:
-        report = status(cluster, options, fleet)
-        if fleet.stopped:
-            return
+    nodes, proxy = select(cluster, options.nodes), PROXIES[cluster.proxy]
+    report = status(cluster, options, fleet)
+    while not fleet.stopped:
         yield report
         lost = {row.node for row in report.nodes}
-        fleet.forget(node for node in cluster.nodes if node.name in lost)
+        fleet.forget(node for node in nodes if node.name in lost)
         fleet.wait(pause_seconds)
+        report = _report(cluster, fleet.glance(nodes, proxy, lambda _: status_questions(proxy)))
 
 
 def status_questions(proxy: Proxy) -> list[str]:

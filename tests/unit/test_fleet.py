@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -227,6 +227,69 @@ def test_who_has_refused_a_login_is_not_forgotten() -> None:
         fleet.forget(SIX.nodes)
         fakes["lb1"].unreachable = None
         assert [str(node) for node in fleet.each(SIX.nodes, name_of).errors] == ["lb1"]
+
+
+def waiting(answer: threading.Event) -> Callable[[str], None]:
+    """Have a fake node say nothing until it may."""
+
+    def before(call: str) -> None:
+        answer.wait(30)
+
+    return before
+
+
+class TestGlance:
+    """A look for a screen: a node that is slow keeps nobody waiting."""
+
+    @pytest.fixture(autouse=True)
+    def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("exlb_fab.fleet.PATIENCE_SECONDS", 0.5)
+        monkeypatch.setattr("exlb_fab.fleet.NOTICE_SECONDS", 0.01)
+
+    @staticmethod
+    def names(fleet: Fleet) -> tuple[list[str], dict[str, str]]:
+        found = fleet.glance(SIX.nodes, PROXIES["haproxy"], lambda _: ["addresses"])
+        return [node.name for node in found.facts], {node.name: str(error) for node, error in found.errors.items()}
+
+    def test_node_that_says_nothing_is_told_and_is_not_asked_again_until_it_has_answered(self) -> None:
+        fakes, answer = FakeFleet(SIX), threading.Event()
+        fakes["lb2"].before = waiting(answer)
+        with Fleet(fakes.connect) as fleet:
+            for _ in range(2):
+                assert self.names(fleet) == (
+                    ["lb1", "lb3", "lb4", "lb5", "lb6"],
+                    {"lb2": "lb2: says nothing for 0.5 s"},
+                )
+                fleet.forget(SIX.nodes[1:2])
+            answer.set()
+            assert self.names(fleet) == ([node.name for node in SIX.nodes], {})
+        assert fakes.count("probe")["lb2"] == 1
+        assert fakes.count("probe")["lb1"] == 3
+
+    def test_reason_that_is_known_stays_while_a_node_is_tried_anew(self) -> None:
+        fakes, answer = FakeFleet(SIX), threading.Event()
+        fakes.cut("lb2")
+        with Fleet(fakes.connect) as fleet:
+            _, first = self.names(fleet)
+            fakes["lb2"].unreachable = None
+            fakes["lb2"].before = waiting(answer)
+            fleet.forget(SIX.nodes[1:2])
+            assert self.names(fleet)[1] == first == {"lb2": "lb2: cannot connect: No route to host"}
+            answer.set()
+            assert self.names(fleet)[1] == {}
+
+    def test_interrupt_ends_the_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("exlb_fab.fleet.PATIENCE_SECONDS", 600)
+        fakes, answer, stop = FakeFleet(SIX), threading.Event(), threading.Event()
+
+        def interrupted(call: str) -> None:
+            stop.set()
+            answer.wait(30)
+
+        fakes["lb2"].before = interrupted
+        with Fleet(fakes.connect, stop=stop) as fleet:
+            assert "lb2" in self.names(fleet)[1]
+            answer.set()
 
 
 def test_long_interval_between_adverts_is_waited_for() -> None:
