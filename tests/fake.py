@@ -45,7 +45,7 @@ from exlb_fab.facts import Address, Facts, FileFact, Reply, Socket, System, Unit
 from exlb_fab.firewall import Firewall
 from exlb_fab.host import Neighbour, Space, Span, Tracker
 from exlb_fab.platforms import PROGRAMS, parse_version
-from exlb_fab.proxies import PROXIES, ProxyState, Server
+from exlb_fab.proxies import PROXIES, Load, ProxyState, Server
 from exlb_fab.questions import WRITTEN, listener_url, node_url, shown_to, vip_url
 from exlb_fab.remote import Channel, Completed, Connect, Remote
 from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File, Target, paths
@@ -173,7 +173,7 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
             Socket(str(cluster.stats.bind), cluster.stats.port, PROXY.process),
         ),
         files={**dict.fromkeys(paths(cluster), FileFact("absent")), **{file.path: fact(file) for file in desired}},
-        proxy_state=ProxyState(proxy.digest, servers),
+        proxy_state=ProxyState(proxy.digest, servers, loads=(Load(2, 10_000), Load(2, 9_984, "kube-master"))),
         pings={str(vip): True for vip in cluster.vips},
         instances=(instance(cluster, node),),
         firewall=Firewall(),
@@ -813,7 +813,10 @@ class FakeRemote:
             f"{self._fake.sessions.get(name, 0)},2048,1048576,60,"
             for listener, name, address in servers
         ]
-        lines = ["Name: HAProxy", f"description: {described[1]}" if described else "", "", STAT_FIELDS]
+        lines = [
+            *("Name: HAProxy", "Maxconn: 10000", "CurrConns: 2"),
+            *(f"description: {described[1]}" if described else "", "", STAT_FIELDS),
+        ]
         states = [
             f"2 {listener} 1 {name} {address} 2 {ADMISSIONS[told[name]]} 1" for listener, name, address in servers
         ]

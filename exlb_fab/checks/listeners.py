@@ -1,4 +1,4 @@
-"""Are the clients of the other listeners served, the ingress and what EXTRA_LISTENERS names?
+"""Are the clients of the other listeners served, the ingress and what EXTRA_LISTENERS names, and is there room for all?
 
 Through a proxy of TCP a connection alone shows little: it is taken whatever is behind. So it counts together with
 what the proxy says of its backends, and where clients speak HTTP, with the answer to a request.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned, worst
 from exlb_fab.checks.election import is_vip_awaited
-from exlb_fab.checks.replies import SERVER_ERROR, restart
+from exlb_fab.checks.replies import MORE_CONNECTIONS, SERVER_ERROR, busiest, crowded, restart
 from exlb_fab.cluster import Address, Listener, Node
 from exlb_fab.facts import Reply
 from exlb_fab.questions import listener_url
 
 CHECKS = Register()
 
+BUSY = 0.8
 _BAD_REQUEST = 400
 
 
@@ -33,6 +34,22 @@ def vip(view: View, node: Node) -> Verdict:
     return view.of_each_vip(lambda vip: _all(view, node, vip.address, view.holder(vip)))
 
 
+@CHECKS.per_node("listener.connections", "The proxy can take more connections than it has")
+def connections(view: View, node: Node) -> Verdict:
+    """At its limit it takes no new one until another one ends; from four fifths on a warning."""
+    if stopped := view.stopped(node):
+        return stopped
+    load = busiest(view, node, *view.cluster.listeners)
+    if load is None:
+        return skipped("nothing tells how many it has")
+    if load.share >= 1:
+        cause = "clients wait until a connection of somebody else ends"
+        return failed(f"no connection is left: {load}", cause=cause, hint=MORE_CONNECTIONS)
+    if load.share >= BUSY:
+        return warned(f"few connections are left: {load}", hint=MORE_CONNECTIONS)
+    return passed(str(load))
+
+
 def _all(view: View, node: Node, address: Address, server: Node | None) -> Verdict:
     """Judge all listeners but the apiserver's together; the worst of them counts."""
     others = view.cluster.listeners[1:]
@@ -48,6 +65,8 @@ def _judged(view: View, node: Node, listener: Listener, address: Address, server
         return failed(f"{url} from {node}: not served", cause=reply.error, hint=restart(view, server))
     if reply.code is not None and reply.code < SERVER_ERROR:
         return _answered(listener, url, reply)
+    if crowd := crowded(view, server, listener):
+        return failed(f"{url} from {node}: not served", cause=crowd, hint=MORE_CONNECTIONS)
     if _up(view, listener, server) == 0:
         if view.expect_no_apiserver:
             return passed("takes connections, no backend behind it yet")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from exlb_fab.checks.base import Verdict, View, failed, passed
-from exlb_fab.cluster import Node
+from exlb_fab.cluster import Listener, Node
 from exlb_fab.facts import Reply
 from exlb_fab.planning import differences
+from exlb_fab.proxies import Load
 
 SERVER_ERROR = 500
+MORE_CONNECTIONS = "a higher MAXCONN in environment.sh, then exlb push-config; exlb status shows where they go"
 
 
 def served(view: View, url: str, reply: Reply, where: str, server: Node | None) -> Verdict:
@@ -30,10 +32,26 @@ def served(view: View, url: str, reply: Reply, where: str, server: Node | None) 
     if reply.accepted and server and view.facts(server).proxy_state is None:
         cause = f"{view.proxy.name} on {server} takes the connection, and says nothing of itself either: {reply.error}"
         return failed(f"{url} {where}: not served", cause=cause, hint=awaken(view, server))
+    if reply.accepted and (crowd := crowded(view, server, view.cluster.apiserver_listener)):
+        return failed(f"{url} {where}: not served", cause=crowd, hint=MORE_CONNECTIONS)
     if reply.accepted:
         cause = f"{view.proxy.name} takes the connection and has no apiserver to give it to: {reply.error}"
         return failed(f"{url} {where}: not served", cause=cause, hint="exlb backend list")
     return failed(f"{url} {where}: not served", cause=reply.error, hint=restart(view, server))
+
+
+def busiest(view: View, node: Node, *listeners: Listener) -> Load | None:
+    """Return the load of a proxy that is nearest to its limit: that of the whole, or of one of some listeners."""
+    state = view.facts(node).proxy_state
+    names = ("", *map(str, listeners))
+    loads = [each for each in state.loads if each.listener in names] if state else []
+    return max(loads, key=lambda each: each.share, default=None)
+
+
+def crowded(view: View, node: Node | None, listener: Listener) -> str | None:
+    """Return that a proxy is full, None where it is not for a listener: the kernel goes on taking connections."""
+    load = busiest(view, node, listener) if node else None
+    return f"{view.proxy.name} on {node} has no connection left: {load}" if load and load.share >= 1 else None
 
 
 def awaken(view: View, node: Node) -> str:

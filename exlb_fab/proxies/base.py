@@ -57,8 +57,25 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """How many connections the proxy has, or (`listener`) one of its listeners, and how many it takes at most."""
+
+    connections: int
+    limit: int
+    listener: str = ""
+
+    @property
+    def share(self) -> float:
+        """Return how much of its limit it is; at 1 the next connection waits."""
+        return self.connections / self.limit
+
+    def __str__(self) -> str:
+        return f"{self.connections} of {self.limit}{f' at {self.listener}' if self.listener else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyState:
-    """What the admin socket of a running proxy says: which configuration runs, and its servers.
+    """What the admin socket of a running proxy says: which configuration runs, its servers, and how busy it is.
 
     `leaving` are the connections to an address that processes which a reload has replaced still have.
     """
@@ -66,6 +83,7 @@ class ProxyState:
     digest: str | None
     servers: tuple[Server, ...]
     leaving: Mapping[str, int] = field(default_factory=dict)
+    loads: tuple[Load, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from exlb_fab.errors import FactsError
 from exlb_fab.platforms import Feature
-from exlb_fab.proxies.base import Admission, Domain, Proxy, ProxyState, Server
+from exlb_fab.proxies.base import Admission, Domain, Load, Proxy, ProxyState, Server
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:/@+=-")
 # A password that somebody wrote by hand may be quoted, or hold escaped blanks: all to the end of the line is hidden.
@@ -89,14 +89,31 @@ def parse_state(text: str) -> ProxyState:
         raise FactsError(f"haproxy's admin socket did not answer `show stat`: {text.strip()[:200] or 'no answer'}")
     statistics, _, states = rest.partition("# be_id")
     found = re.search(r"^description: exlb-([0-9a-f]+)$", info, re.MULTILINE)
-    rows = csv.DictReader(("pxname" + statistics).split("\n"), restval="")
     admissions = _admissions(states)
     try:
+        rows = list(csv.DictReader(("pxname" + statistics).split("\n"), restval=""))
         servers = tuple(_server(row, admissions) for row in rows if row.get("type") == "2")
     except (KeyError, csv.Error) as error:
         raise FactsError(f"haproxy's `show stat` is not understood: {error}") from error
     leaving = {address: int(count) for count, address in re.findall(r"^leaving ([0-9]+) (\S+)$", states, re.MULTILINE)}
-    return ProxyState(found[1] if found else None, servers, leaving)
+    return ProxyState(found[1] if found else None, servers, leaving, tuple(_loads(info, rows)))
+
+
+def _loads(info: str, rows: Iterable[Mapping[str, str]]) -> Iterator[Load]:
+    """Yield the load of the whole process, then those of its frontends, by the names that their backends have.
+
+    Source: haproxy management guide, `show info`; `show stat`, columns `scur` and `slim`.
+    """
+    told = dict(re.findall(r"^(CurrConns|Maxconn): ([0-9]+)$", info, re.MULTILINE))
+    yield from _load(told.get("CurrConns"), told.get("Maxconn"))
+    for row in rows:
+        if row.get("type") == "0":
+            yield from _load(row.get("scur"), row.get("slim"), row["pxname"].removesuffix("-frontend"))
+
+
+def _load(connections: str | None, limit: str | None, listener: str = "") -> Iterator[Load]:
+    if (open_ := _count(connections)) is not None and (most := _count(limit)):
+        yield Load(open_, most, listener)
 
 
 def _admissions(states: str) -> dict[tuple[str, str], Admission]:

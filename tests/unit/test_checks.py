@@ -19,7 +19,7 @@ from exlb_fab.commands.verify import VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
 from exlb_fab.facts import Address, Facts, FileFact, Generations, Reply, Socket, Survey, Unit
 from exlb_fab.platforms import parse_version
-from exlb_fab.proxies import Admission, ProxyState, Server
+from exlb_fab.proxies import Admission, Load, ProxyState, Server
 from exlb_fab.questions import node_url, vip_url
 from exlb_fab.rendering import Rendered, Target, Templates, render
 from tests.fake import PROXYING, cluster, converged, fact, holding
@@ -152,7 +152,10 @@ def test_stopped_proxy_is_one_finding_and_not_six() -> None:
     seen = view(units={"haproxy": STOPPED, "keepalived": RUNNING}, proxy_state=None, sockets=())
     assert failing(seen) == {("node.proxy", "lb2")}
     skipped = {each.check for each in checks.verdicts(seen) if each.status == "skip"}
-    assert skipped == {"node.ports", "node.running", "vrrp.state", "backend.request", "backend.servers"}
+    assert skipped == {
+        *("node.ports", "node.running", "listener.connections", "vrrp.state"),
+        *("backend.request", "backend.servers"),
+    }
 
 
 # Reaching the nodes
@@ -332,6 +335,24 @@ def test_proxy_that_runs_something_else_than_its_file_is_red(state: ProxyState |
         if state is None
         else "its file was changed and not loaded, or is not what a push would write"
     )
+
+
+@pytest.mark.parametrize(
+    ("loads", "status", "text"),
+    [
+        ((Load(15, 20), Load(15, 20, "kube-master")), "pass", "15 of 20"),
+        ((Load(15, 40), Load(16, 20, "kube-master")), "warn", "few connections are left: 16 of 20 at kube-master"),
+        ((Load(20, 20), Load(12, 20, "kube-master")), "fail", "no connection is left: 20 of 20"),
+        ((Load(20, 40), Load(20, 20, "admin_stats")), "pass", "20 of 40"),
+        ((), "skip", "nothing tells how many it has"),
+    ],
+)
+def test_proxy_at_the_limit_of_its_connections_is_red_and_one_near_it_a_warning(
+    loads: tuple[Load, ...], status: str, text: str
+) -> None:
+    state = replace(states(*[("UP", "L7OK", 200)] * 3), loads=loads)
+    found = verdict("listener.connections", LB2, view(proxy_state=state))
+    assert (found.status, found.text) == (status, text)
 
 
 # The VIP
@@ -585,6 +606,15 @@ def test_client_of_a_proxy_that_says_nothing_of_itself_is_not_told_that_there_is
     found = verdict("backend.request", LB2, seen)
     assert (found.status, found.hint) == ("fail", "exlb restart haproxy --nodes lb2")
     assert found.cause == "haproxy on lb2 takes the connection, and says nothing of itself either: Operation timed out"
+
+
+@pytest.mark.parametrize(("check", "holder"), [("backend.request", LB1), ("vip.request", LB2)])
+def test_client_of_a_proxy_that_is_full_is_not_told_that_there_is_no_apiserver(check: str, holder: Node) -> None:
+    state = replace(states(*[("UP", "L7OK", 200)] * 3), loads=(Load(20, 20),))
+    late = Reply(None, "Operation timed out", accepted=True, late=True)
+    found = verdict(check, LB2, view(holders=[holder], proxy_state=state, replies=replies(late)))
+    assert (found.status, found.cause) == ("fail", "haproxy on lb2 has no connection left: 20 of 20")
+    assert "MAXCONN" in (found.hint or "")
 
 
 def test_no_backend_is_no_finding_where_none_is_expected() -> None:

@@ -10,7 +10,7 @@ import pytest
 from exlb_fab.checks import Verdict, View
 from exlb_fab.cluster import LOOPBACK, Backend, Cluster, Listener, Scheme, SendProxy
 from exlb_fab.facts import Reply
-from exlb_fab.proxies import ProxyState, Server
+from exlb_fab.proxies import Load, ProxyState, Server
 from exlb_fab.questions import listener_url
 from tests.fake import PROXYING
 from tests.unit.test_checks import (
@@ -39,10 +39,11 @@ def listener(scheme: Scheme = "http", send_proxy: SendProxy = "no") -> Listener:
     return Listener("ingress-node", 80, (backend,), TCP, "source", send_proxy, scheme)
 
 
-def state(status: str = "UP") -> ProxyState:
+def state(status: str = "UP", *loads: Load) -> ProxyState:
     digest = next(file.digest for file in DESIRED[LB2].files if file.kind == "proxy")
     kube = [Server(KUBE.name, each.name, f"{each.host}:{each.port}", "UP", "L7OK", 200, "") for each in KUBE.backends]
-    return ProxyState(digest, (*kube, Server("ingress-node", "w1", "198.51.100.31:30080", status, "L4OK", None, "")))
+    servers = (*kube, Server("ingress-node", "w1", "198.51.100.31:30080", status, "L4OK", None, ""))
+    return ProxyState(digest, servers, loads=loads)
 
 
 def seen(reply: Reply, web: Listener, status: str = "UP", **more: Any) -> View:
@@ -91,6 +92,21 @@ def test_backends_that_take_a_connection_and_say_nothing_are_red(scheme: Scheme,
     found = own(reply, listener(scheme))
     assert (found.status, found.cause) == ("fail", reply.error)
     assert found.text.endswith("takes the connection and does not answer")
+
+
+@pytest.mark.parametrize(
+    ("load", "cause"),
+    [
+        (Load(9, 9), "haproxy on lb2 has no connection left: 9 of 9"),
+        (Load(9, 9, "ingress-node"), "haproxy on lb2 has no connection left: 9 of 9 at ingress-node"),
+        (Load(9, 9, KUBE.name), None),
+    ],
+)
+def test_connection_that_the_kernel_takes_for_a_full_proxy_is_red(load: Load, cause: str | None) -> None:
+    of = seen(TAKEN, listener("tcp"))
+    facts = {**of.survey.facts, LB2: replace(of.facts(LB2), proxy_state=state("UP", load))}
+    found = verdict("listener.own", LB2, replace(of, survey=replace(of.survey, facts=facts)))
+    assert (found.status, found.cause) == ("fail" if cause else "pass", cause)
 
 
 def test_listener_is_asked_through_every_vip() -> None:

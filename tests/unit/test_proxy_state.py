@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from exlb_fab.proxies import Load
 from exlb_fab.proxies.haproxy import parse_state
 
 STATISTICS = """Name: HAProxy
 Version: 2.6.12-1+deb12u4
 Pid: 31774
+Maxconn: 10000
+Hard_maxconn: 10000
+CurrConns: 2
+CumConns: 17
 description: exlb-00112233aabbccdd
 
 # pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,econ,eresp,wretr,wredis,status,weight,act,bck,\
@@ -46,6 +51,17 @@ def test_what_a_server_was_told_does_not_hang_on_how_it_is() -> None:
 def test_sessions_bytes_and_the_last_change_are_read() -> None:
     first = parse_state(STATISTICS + STATES).servers[0]
     assert (first.sessions, first.bytes_in, first.bytes_out, first.changed_seconds) == (2, 517, 4096, 7)
+
+
+def test_connections_and_their_limits_are_those_of_the_process_and_of_its_frontends() -> None:
+    state = parse_state(STATISTICS + STATES)
+    assert state.loads == (Load(2, 10000), Load(2, 9984, "kube-master"))
+    assert [str(each) for each in state.loads] == ["2 of 10000", "2 of 9984 at kube-master"]
+
+
+@pytest.mark.parametrize(("told", "left"), [("Maxconn: 10000", "Maxconn: 0"), ("CurrConns: 2\n", "")])
+def test_limit_that_is_none_or_is_not_told_is_left_out(told: str, left: str) -> None:
+    assert parse_state(STATISTICS.replace(told, left) + STATES).loads == (Load(2, 9984, "kube-master"),)
 
 
 def test_connections_of_old_processes_are_read() -> None:

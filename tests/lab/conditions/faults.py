@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exlb_fab.lab import machines, standins
 from exlb_fab.lab.identity import self_signed
-from exlb_fab.lab.layout import LAB_BRIDGE, lab_layout
+from exlb_fab.lab.layout import LAB_BRIDGE, VIP, lab_layout
 from exlb_fab.lab.network import has_own_namespace
 from tests.lab.bastion import KEEPALIVED_PATH, PROXY_PATH, Bastion
 from tests.lab.conditions.base import ADDRESSES, HOLDER, SECOND, Fault
@@ -160,6 +160,17 @@ def asked_by_socket(command: str, undo: str, *nodes: str) -> On:
     return On(nodes, say(command), say(undo))
 
 
+def crowded(port: int, node: str, connections: int) -> On:
+    """Have clients on a node hold connections through the VIP to an apiserver, a line every second on each."""
+    watch = f"curl -gks -o /dev/null https://{VIP}:{port}/watch"
+    return On(
+        (node,),
+        f"systemd-run -q --collect --unit=crowd sh -c 'for _ in $(seq {connections}); do {watch} & done; wait' && "
+        f"timeout 10 sh -c 'until [ $(ss -Htn dst {VIP} | wc -l) -ge {connections} ]; do sleep 0.1; done'",
+        "systemctl stop crowd",
+    )
+
+
 def drained(node: str) -> On:
     """Have the proxy of a node give nothing to any apiserver."""
     commands = ["; ".join(f"set server {each} state {state}" for each in SERVERS) for state in ("drain", "ready")]
@@ -245,6 +256,17 @@ def no_backends(port: int, *nodes: str) -> Fault:
                 bastion.lab.backend(node, port)
 
     return fault
+
+
+def name_of(address: str, name: str, *nodes: str, load: str = "true") -> On:
+    """Have nodes know an address by a name."""
+    return On(nodes, f"echo '{address} {name}' >>/etc/hosts && {load}", f"sed -i '/ {name}$/d' /etc/hosts && {load}")
+
+
+def no_name_of(address: str, name: str, *nodes: str, load: str) -> On:
+    """Have nodes that know an address by a name forget it."""
+    named = name_of(address, name, *nodes, load=load)
+    return On(nodes, named.undo, named.do)
 
 
 def silent_backends(port: int, *nodes: str) -> On:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail
-from tests.lab.conditions.faults import On, asked_by_socket, hung, stopped
+from tests.lab.conditions.faults import On, asked_by_socket, crowded, hung, stopped
 
 _NOBODY_SERVES = (
     *fail("vip.request", *ALL, says="not served"),
@@ -87,6 +87,18 @@ CONDITIONS = (
         ),
         fail("node.ports", THIRD, says="socat listens on 8443"),
         also=fail("backend.request", THIRD, says="takes the connection and has no apiserver to give it to"),
+    ),
+    Condition(
+        "the proxy of the holder has no connection left",
+        "proxy",
+        crowded(8443, SECOND, 40),
+        (
+            *fail("listener.connections", HOLDER, says="no connection is left: 30 of 30"),
+            *fail("backend.request", HOLDER, says=f"haproxy on {HOLDER} has no connection left: 30 of 30"),
+            *fail("vip.request", *ALL, says=f"haproxy on {HOLDER} has no connection left: 30 of 30"),
+            *fail("vip.bastion", says=f"haproxy on {HOLDER} has no connection left: 30 of 30"),
+        ),
+        variables={"MAXCONN": "30"},
     ),
     Condition(
         "proxy cannot bind the VIP: ip_nonlocal_bind is off",
