@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,18 @@ def entry(seconds: float, text: object, source: str = "Keepalived_vrrp", **field
     stamp = str(int((MIDNIGHT + seconds) * 1_000_000))
     made = {"__CURSOR": f"c{seconds}", "__REALTIME_TIMESTAMP": stamp, "SYSLOG_IDENTIFIER": source, "MESSAGE": text}
     return json.dumps({**made, **fields})
+
+
+def until_quiet(site: Site, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have Ctrl-C come when none of some nodes has anything more to say."""
+    quiet = set[str]()
+    monkeypatch.setattr("exlb_fab.fleet.Fleet.stopped", property(lambda self: quiet == set(names)))
+
+    def noted(name: str) -> Callable[[str], None]:
+        return lambda call: quiet.add(name) if call == "quiet" else None
+
+    for name in names:
+        site.fleet[name].before = noted(name)
 
 
 def texts(site: Site, *words: str) -> list[str]:
@@ -170,6 +183,31 @@ def test_node_that_cannot_be_followed_is_named_before_the_first_line(
     logged.exlb("logs", "-f", status=4)
     warning = next(number for number, each in enumerate(told) if each.startswith("lb2 is not followed: cannot connect"))
     assert warning < told.index("(VI) Entering MASTER STATE")
+
+
+def test_node_on_which_nothing_can_be_started_is_named_and_the_others_are_followed(
+    logged: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(call: str) -> None:
+        if call.startswith("follow"):
+            raise UnreachableError("lb2: connection lost: the channel was refused")
+
+    until_quiet(logged, monkeypatch, "lb1", "lb3")
+    logged.fleet["lb2"].before = refuse
+    logged.fleet["lb3"].coming = [entry(8, "and on", "haproxy")]
+    ran = logged.exlb("logs", "-f", status=4)
+    assert "lb3 haproxy: and on\n" in ran.stdout
+    assert "lb2 is followed no more: lb2: connection lost: the channel was refused" in " ".join(ran.stderr.split())
+
+
+def test_lines_that_nobody_takes_are_left_out_and_counted(green: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    until_quiet(green, monkeypatch, *(node.name for node in green.fleet))
+    monkeypatch.setattr("exlb_fab.commands.logs.MOST_WAITING", 2)
+    monkeypatch.setattr("exlb_fab.commands.logs.HOLD_SECONDS", 60)  # until all have come
+    green.fleet["lb2"].coming = [entry(number, f"line {number}") for number in range(5)]
+    ran = green.exlb("logs", "-f")
+    assert [line[-6:] for line in ran.stdout.splitlines()] == ["line 0", "line 1"]
+    assert "3 lines were left out: nobody read those before them" in " ".join(ran.stderr.split())
 
 
 INTO_A_PIPE = """

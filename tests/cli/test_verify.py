@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from exlb_fab.checks import CHECKS
 from exlb_fab.cli.app import app
 from exlb_fab.commands import verify
+from exlb_fab.errors import UnreachableError
 from exlb_fab.fleet import Fleet
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from tests.cli.conftest import Site
@@ -363,6 +364,25 @@ def test_node_that_comes_back_is_seen_again(green: Site, rounds: dict[int, objec
     green.fleet.cut("lb3")
     lines = said(green.exlb("verify", "--watch", status=130))
     assert [line.split(": ")[0] for line in lines] == ["fail node.ssh lb3", "RED", "pass node.ssh lb3", "GREEN"]
+
+
+def test_what_was_wrong_is_not_told_anew_because_its_node_was_away(green: Site, rounds: dict[int, object]) -> None:
+    lb2 = green.fleet["lb2"]
+
+    def lose(call: str) -> None:
+        raise UnreachableError("lb2: connection lost")
+
+    lb2.files[PROXY.path].text += "# edited\n"
+    rounds[1] = lambda: setattr(lb2, "before", lose)
+    rounds[2] = lambda: setattr(lb2, "before", lambda call: None)
+    rounds[3] = None
+    lines = said(green.exlb("verify", "--watch", status=130))
+    assert [line.split(": ")[0] for line in lines] == [
+        "fail node.files lb2",
+        "RED",
+        "fail node.ssh lb2",
+        "pass node.ssh lb2",
+    ]
 
 
 def test_rounds_as_json_are_a_line_each(green: Site, rounds: dict[int, object]) -> None:
