@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exlb_fab.errors import EXIT_OK
 from exlb_fab.lab.layout import VIP
-from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, Finding, fail, others, warn
+from tests.lab.conditions.base import ADDRESSES, ALL, HOLDER, SECOND, THIRD, Condition, Finding, fail, others, warn
 from tests.lab.conditions.faults import (
     APISERVER_CLOSED,
     SERVERS,
@@ -13,13 +13,18 @@ from tests.lab.conditions.faults import (
     asked_by_socket,
     backends,
     drained,
+    name_of,
     no_backends,
+    no_name_of,
     rules,
     shown_certificate,
     silent_backends,
 )
 
 _PORT = 7000
+_NAME = "greeting.test"
+BY_NAME = {"EXTRA_LISTENERS": f"('greeting 7001 {_NAME}:{_PORT}')"}
+named_backend = Together((name_of(ADDRESSES[1], _NAME, *ALL), backends(_PORT, SECOND)))
 _EXTRA = {"EXTRA_LISTENERS": f"('greeting 7001 198.51.100.12:{_PORT}')"}
 _INGRESS = {
     "INGRESS_NODE_IPS": "(198.51.100.12 198.51.100.13)",
@@ -165,6 +170,18 @@ CONDITIONS = (
         takes="the backends",
         variables=_EXTRA,
         needs=backends(_PORT, "lb2"),
+    ),
+    Condition(
+        "the name of a backend does not resolve",
+        "listeners",
+        no_name_of(ADDRESSES[1], _NAME, THIRD, load="systemctl reload haproxy"),
+        (
+            *fail("backend.servers", THIRD, says="its name did not resolve when the proxy was loaded"),
+            *fail("listener.own", THIRD, says="has no backend to give it to"),
+        ),
+        takes="the backends",
+        variables=BY_NAME,
+        needs=named_backend,
     ),
     Condition(
         "all backends of the ingress down",

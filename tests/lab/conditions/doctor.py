@@ -38,6 +38,8 @@ PREPARED = f"{APT} update -qq && {APT} install -y -qq --no-install-recommends tc
 _OUTSIDE = "2001:db8:99::1"
 _IPV6 = {"VRRP_IPS": "(2001:db8:0:51::11 2001:db8:0:51::12 2001:db8:0:51::13)", "KUBE_APISERVER": ""}
 _SYSFS = "/run/class"
+_OTHER = "vip0"
+_ON_OTHER = {"NODE_VIP_IFS": f"(host0 {_OTHER} host0)"}
 _EMPTY = "Package: nothing\\nVersion: 1\\nArchitecture: all\\nFilename: ./nothing.deb\\nSize: 1\\n"
 _GUARD = closed_but_for()
 
@@ -61,6 +63,16 @@ def _doctor(
         takes="an election",  # which stands for how long a neighbour may be remembered, too
         command="doctor",
         asked=asked or {},
+    )
+
+
+def _second_interface(peer: str) -> On:
+    """Give a node another interface that is up, a cable with the other end in a state."""
+    return On(
+        (SECOND,),
+        f"ip link add {_OTHER} type veth peer name {_OTHER}-peer && ip link set {_OTHER}-peer {peer} && "
+        f"ip link set {_OTHER} up",
+        f"ip link del {_OTHER}",
     )
 
 
@@ -175,6 +187,27 @@ CONDITIONS: tuple[Condition, ...] = (
         "network",
         *fail("network.interface", *ALL, says="there is no interface eth9"),
         asked={"VIP_IF": "eth9"},
+    ),
+    _doctor(
+        "VIP_IF of a node is down",
+        "network",
+        *fail("network.interface", SECOND, says=f"{_OTHER} is down"),
+        fault=On((SECOND,), f"ip link add {_OTHER} type dummy", f"ip link del {_OTHER}"),
+        asked=_ON_OTHER,
+    ),
+    _doctor(
+        "VIP_IF of a node has no carrier",
+        "network",
+        *fail("network.interface", SECOND, says=f"{_OTHER} has no carrier"),
+        fault=_second_interface("down"),
+        asked=_ON_OTHER,
+    ),
+    _doctor(
+        "VIP_IF of a node is not in the network of the VIP",
+        "network",
+        *fail("network.interface", SECOND, says=f"{_OTHER} has no network with {VIP}"),
+        fault=_second_interface("up"),
+        asked=_ON_OTHER,
     ),
     _doctor(
         "the VIP is outside of the network of VIP_IF",

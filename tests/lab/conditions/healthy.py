@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exlb_fab.lab.layout import VIP
+from tests.lab.conditions.backends import BY_NAME, named_backend
 from tests.lab.conditions.base import ALL, HOLDER, OVER_IPV6, Condition, Finding, healthy, warn
 from tests.lab.conditions.faults import TCPDUMP, On, apiservers, backends, failed_over, told_by_exlb
 
@@ -35,6 +36,7 @@ CONDITIONS: tuple[Condition, ...] = (
         "statistics page and exporter",
         variables={"STATS_BIND": "0.0.0.0", "STATS_PASSWORD": "verdict", "EXPORTER": "yes"},
     ),
+    healthy("a backend by its name", variables=BY_NAME, needs=named_backend),
     healthy(
         "one backend drained on purpose",
         *warn("backend.servers", *ALL, says="somebody told the proxy to drain it"),
@@ -99,4 +101,5 @@ RELEASES: tuple[tuple[tuple[str, ...], tuple[Finding, ...]], ...] = (
     (("bullseye", "bullseye"), ()),
     (("trixie", "trixie"), ()),
     (("el9-like", "el9-like"), ()),
+    (("bookworm",), warn("vip.single-holder", says="there is one node: nobody would take it over")),
 )
