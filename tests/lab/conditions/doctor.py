@@ -66,12 +66,12 @@ def _doctor(
     )
 
 
-def _second_interface(peer: str) -> On:
-    """Give a node another interface that is up, a cable with the other end in a state."""
+def _other_interface(state: str, peer: str) -> On:
+    """Give a node another interface in a state, and the other end of its cable in one, too."""
     return On(
         (SECOND,),
         f"ip link add {_OTHER} type veth peer name {_OTHER}-peer && ip link set {_OTHER}-peer {peer} && "
-        f"ip link set {_OTHER} up",
+        f"ip link set {_OTHER} {state}",
         f"ip link del {_OTHER}",
     )
 
@@ -192,21 +192,21 @@ CONDITIONS: tuple[Condition, ...] = (
         "VIP_IF of a node is down",
         "network",
         *fail("network.interface", SECOND, says=f"{_OTHER} is down"),
-        fault=On((SECOND,), f"ip link add {_OTHER} type dummy", f"ip link del {_OTHER}"),
+        fault=_other_interface("down", "up"),
         asked=_ON_OTHER,
     ),
     _doctor(
         "VIP_IF of a node has no carrier",
         "network",
         *fail("network.interface", SECOND, says=f"{_OTHER} has no carrier"),
-        fault=_second_interface("down"),
+        fault=_other_interface("up", "down"),
         asked=_ON_OTHER,
     ),
     _doctor(
         "VIP_IF of a node is not in the network of the VIP",
         "network",
         *fail("network.interface", SECOND, says=f"{_OTHER} has no network with {VIP}"),
-        fault=_second_interface("up"),
+        fault=_other_interface("up", "up"),
         asked=_ON_OTHER,
     ),
     _doctor(
