@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from exlb_fab import answers, facts
 from exlb_fab import node as programs
@@ -35,7 +36,6 @@ PROBE_SECONDS = 60
 WAITING_QUESTIONS = ("request", "certificate", "ping", "arp-answers")
 MILLISECONDS = 1000
 WAITING_SECONDS = 4
-PATIENCE_SECONDS = 5
 NOTICE_SECONDS = 0.2  # by when Ctrl-C ends a wait for nodes
 
 
@@ -75,8 +75,7 @@ class Fleet:
         self._parallel = parallel
         self._remotes: dict[Node, Remote] = {}
         self._errors: dict[Node, ExlbError] = {}
-        self._glances: ThreadPoolExecutor | None = None
-        self._awaited: dict[Node, Future[_Done[facts.Facts] | ExlbError]] = {}
+        self._asked: dict[Node, Future[_Done[facts.Facts] | ExlbError]] = {}
         self._missed: dict[Node, ExlbError] = {}
 
     def __enter__(self) -> Fleet:
@@ -85,10 +84,8 @@ class Fleet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for remote in self._remotes.values():
+        for remote in list(self._remotes.values()):  # a node that was glanced at may just be connected to
             remote.close()
-        if self._glances:
-            self._glances.shutdown(wait=False, cancel_futures=True)
 
     @property
     def stopped(self) -> bool:
@@ -139,37 +136,52 @@ class Fleet:
         found = self.tidy(nodes, lambda node, remote: _probe(node, remote, proxy, questions(node)))
         return Survey(found.values, found.errors)
 
-    def glance(self, nodes: Iterable[Node], proxy: Proxy, questions: Callable[[Node], list[str]]) -> Survey:
-        """Probe nodes, and wait for none of them longer than PATIENCE_SECONDS: for a screen that shows what is now.
+    def glance(
+        self,
+        nodes: Iterable[Node],
+        proxy: Proxy,
+        questions: Callable[[Node], list[str]],
+        patience_seconds: float | None,
+    ) -> Survey:
+        """Probe all nodes at once, and wait for none of them longer than that: for a screen that shows what is now.
 
-        A node that is not heard by then is an error, the one that it had before where it had one. It is not asked
-        again until it has answered or failed, and what it said then is found by the next glance.
+        A node that is not heard by then is an error, the one that it had before where it had one. It is not asked again
+        until it has answered or failed, and what it answers later than this does not count.
         """
-        chosen, deadline = list(nodes), time.monotonic() + PATIENCE_SECONDS
-        self._glances = self._glances or ThreadPoolExecutor(max_workers=self._parallel)
+        if self.stopped:
+            return Survey({}, {})
+
+        def probing(node: Node, remote: Callable[[], Remote]) -> facts.Facts:
+            return _probe(node, remote(), proxy, questions(node))
+
+        chosen, late = list(nodes), set(self._asked)
         for node in chosen:
-            if node not in self._awaited:
-                self._awaited[node] = self._glances.submit(
-                    self._one, node, lambda node, remote: _probe(node, remote(), proxy, questions(node))
-                )
-        awaited = [self._awaited[node] for node in chosen]
-        while not self.stopped and time.monotonic() < deadline:
-            if not wait(awaited, NOTICE_SECONDS).not_done:
-                break
+            if node not in late:
+                self._asked[node] = _apart(partial(self._one, node, probing))
+        self._await([self._asked[node] for node in chosen], patience_seconds)
         values: dict[Node, facts.Facts] = {}
         errors: dict[Node, ExlbError] = {}
         for node in chosen:
-            result = self._awaited.pop(node).result() if self._awaited[node].done() else self._silent(node)
+            result = self._asked.pop(node).result() if self._asked[node].done() else None
             if isinstance(result, ExlbError):
                 errors[node] = result
+            elif result is None or node in late:
+                silent = UnreachableError(f"{node}: says nothing for {patience_seconds:g} s", hint=f"exlb ssh {node}")
+                errors[node] = self._missed.get(node) or silent
             else:
                 values[node] = result.value
         self._missed = errors
         return Survey(values, errors)
 
-    def _silent(self, node: Node) -> ExlbError:
-        said = f"{node}: says nothing for {PATIENCE_SECONDS:g} s"
-        return self._missed.get(node) or UnreachableError(said, hint=f"exlb ssh {node}")
+    def _await(self, asked: Sequence[Future[Any]], patience_seconds: float | None) -> None:
+        """Wait until all is done, Ctrl-C has come, or that time is over; without one for all, whatever comes."""
+        if patience_seconds is None:
+            wait(asked)
+            return
+        deadline = time.monotonic() + patience_seconds
+        while not self.stopped and time.monotonic() < deadline:
+            if not wait(asked, NOTICE_SECONDS).not_done:
+                return
 
     def forget(self, nodes: Iterable[Node]) -> None:
         """Close the connections of nodes that no longer answer: their next use tries anew.
@@ -178,7 +190,7 @@ class Fleet:
         that is still being asked is left alone.
         """
         for node in nodes:
-            if node in self._awaited or isinstance(self._errors.get(node), (AuthenticationError, HostKeyError)):
+            if node in self._asked or isinstance(self._errors.get(node), (AuthenticationError, HostKeyError)):
                 continue
             self._errors.pop(node, None)
             remote = self._remotes.pop(node, None)
@@ -215,6 +227,20 @@ class Fleet:
                 self._errors[node] = error
                 raise
         return self._remotes[node]
+
+
+def _apart(work: Callable[[], T]) -> Future[T]:
+    """Begin work on a thread of its own, which does not keep exlb from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _probe(node: Node, remote: Remote, proxy: Proxy, questions: Sequence[str]) -> facts.Facts:

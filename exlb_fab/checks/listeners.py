@@ -61,12 +61,12 @@ def _all(view: View, node: Node, address: Address, server: Node | None) -> Verdi
 def _judged(view: View, node: Node, listener: Listener, address: Address, server: Node | None) -> Verdict:
     url = listener_url(listener, address)
     reply = view.facts(node).replies[url]
+    if reply.code is None and (crowd := crowded(view, server, listener)):
+        return failed(f"{url} from {node}: not served", cause=crowd, hint=MORE_CONNECTIONS)
     if not reply.accepted:
         return failed(f"{url} from {node}: not served", cause=reply.error, hint=restart(view, server))
     if reply.code is not None and reply.code < SERVER_ERROR:
         return _answered(listener, url, reply)
-    if crowd := crowded(view, server, listener):
-        return failed(f"{url} from {node}: not served", cause=crowd, hint=MORE_CONNECTIONS)
     if _up(view, listener, server) == 0:
         if view.expect_no_apiserver:
             return passed("takes connections, no backend behind it yet")

@@ -32,7 +32,7 @@ def served(view: View, url: str, reply: Reply, where: str, server: Node | None) 
     if reply.accepted and server and view.facts(server).proxy_state is None:
         cause = f"{view.proxy.name} on {server} takes the connection, and says nothing of itself either: {reply.error}"
         return failed(f"{url} {where}: not served", cause=cause, hint=awaken(view, server))
-    if reply.accepted and (crowd := crowded(view, server, view.cluster.apiserver_listener)):
+    if crowd := crowded(view, server, view.cluster.apiserver_listener):
         return failed(f"{url} {where}: not served", cause=crowd, hint=MORE_CONNECTIONS)
     if reply.accepted:
         cause = f"{view.proxy.name} takes the connection and has no apiserver to give it to: {reply.error}"
@@ -49,7 +49,10 @@ def busiest(view: View, node: Node, *listeners: Listener) -> Load | None:
 
 
 def crowded(view: View, node: Node | None, listener: Listener) -> str | None:
-    """Return that a proxy is full, None where it is not for a listener: the kernel goes on taking connections."""
+    """Return that a proxy is full, None where it is not for a listener.
+
+    The kernel goes on taking connections for it, until as many wait as may (listen(2), `backlog`).
+    """
     load = busiest(view, node, listener) if node else None
     return f"{view.proxy.name} on {node} has no connection left: {load}" if load and load.share >= 1 else None
 

@@ -16,6 +16,8 @@ from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.proxies import PROXIES, Proxy
 from exlb_fab.rollout import masked
 
+PATIENCE_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class StatusOptions:
@@ -101,13 +103,15 @@ def watch(cluster: Cluster, options: StatusOptions, fleet: Fleet, pause_seconds:
     they take: to connect may ask for a passphrase.
     """
     nodes, proxy = select(cluster, options.nodes), PROXIES[cluster.proxy]
-    report = status(cluster, options, fleet)
-    while not fleet.stopped:
-        yield report
-        lost = {row.node for row in report.nodes}
-        fleet.forget(node for node in nodes if node.name in lost)
+    patience: float | None = None
+    while True:
+        survey = fleet.glance(nodes, proxy, lambda _: status_questions(proxy), patience)
+        if fleet.stopped:
+            return
+        yield _report(cluster, survey)
+        fleet.forget(survey.errors)
         fleet.wait(pause_seconds)
-        report = _report(cluster, fleet.glance(nodes, proxy, lambda _: status_questions(proxy)))
+        patience = PATIENCE_SECONDS
 
 
 def status_questions(proxy: Proxy) -> list[str]:

@@ -241,45 +241,40 @@ def waiting(answer: threading.Event) -> Callable[[str], None]:
 class TestGlance:
     """A look for a screen: a node that is slow keeps nobody waiting."""
 
-    @pytest.fixture(autouse=True)
-    def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("exlb_fab.fleet.PATIENCE_SECONDS", 0.5)
-        monkeypatch.setattr("exlb_fab.fleet.NOTICE_SECONDS", 0.01)
+    patience = 2.0
 
-    @staticmethod
-    def names(fleet: Fleet) -> tuple[list[str], dict[str, str]]:
-        found = fleet.glance(SIX.nodes, PROXIES["haproxy"], lambda _: ["addresses"])
+    def seen(self, fleet: Fleet) -> tuple[list[str], dict[str, str]]:
+        """Return who answered, and the errors of the others."""
+        found = fleet.glance(SIX.nodes, PROXIES["haproxy"], lambda _: ["addresses"], self.patience)
         return [node.name for node in found.facts], {node.name: str(error) for node, error in found.errors.items()}
 
     def test_node_that_says_nothing_is_told_and_is_not_asked_again_until_it_has_answered(self) -> None:
         fakes, answer = FakeFleet(SIX), threading.Event()
         fakes["lb2"].before = waiting(answer)
-        with Fleet(fakes.connect) as fleet:
+        with Fleet(fakes.connect, parallel=1) as fleet:
             for _ in range(2):
-                assert self.names(fleet) == (
-                    ["lb1", "lb3", "lb4", "lb5", "lb6"],
-                    {"lb2": "lb2: says nothing for 0.5 s"},
-                )
+                assert self.seen(fleet) == (["lb1", "lb3", "lb4", "lb5", "lb6"], {"lb2": "lb2: says nothing for 2 s"})
                 fleet.forget(SIX.nodes[1:2])
+            assert fakes.count("probe")["lb2"] == 1
             answer.set()
-            assert self.names(fleet) == ([node.name for node in SIX.nodes], {})
-        assert fakes.count("probe")["lb2"] == 1
-        assert fakes.count("probe")["lb1"] == 3
+            assert "lb2" in self.seen(fleet)[1], "what it says is of then"
+            assert self.seen(fleet) == ([node.name for node in SIX.nodes], {})
+        assert fakes.count("probe")["lb2"] == 2
+        assert fakes.count("probe")["lb1"] == 4
 
     def test_reason_that_is_known_stays_while_a_node_is_tried_anew(self) -> None:
         fakes, answer = FakeFleet(SIX), threading.Event()
         fakes.cut("lb2")
         with Fleet(fakes.connect) as fleet:
-            _, first = self.names(fleet)
+            _, first = self.seen(fleet)
             fakes["lb2"].unreachable = None
             fakes["lb2"].before = waiting(answer)
             fleet.forget(SIX.nodes[1:2])
-            assert self.names(fleet)[1] == first == {"lb2": "lb2: cannot connect: No route to host"}
+            assert self.seen(fleet)[1] == first == {"lb2": "lb2: cannot connect: No route to host"}
             answer.set()
-            assert self.names(fleet)[1] == {}
 
-    def test_interrupt_ends_the_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("exlb_fab.fleet.PATIENCE_SECONDS", 600)
+    def test_interrupt_ends_the_wait_and_nothing_begins_after_it(self) -> None:
+        self.patience = 600
         fakes, answer, stop = FakeFleet(SIX), threading.Event(), threading.Event()
 
         def interrupted(call: str) -> None:
@@ -288,8 +283,17 @@ class TestGlance:
 
         fakes["lb2"].before = interrupted
         with Fleet(fakes.connect, stop=stop) as fleet:
-            assert "lb2" in self.names(fleet)[1]
+            assert "lb2" in self.seen(fleet)[1]
+            assert self.seen(fleet) == ([], {})
             answer.set()
+        assert max(fakes.count("probe").values()) == 1
+
+    def test_bug_is_not_hidden(self) -> None:
+        def broken(node: Node) -> list[str]:
+            raise KeyError(node.name)
+
+        with Fleet(FakeFleet(SIX).connect) as fleet, pytest.raises(KeyError):
+            fleet.glance(SIX.nodes, PROXIES["haproxy"], broken, None)
 
 
 def test_long_interval_between_adverts_is_waited_for() -> None:

@@ -91,7 +91,7 @@ CONDITIONS = (
     Condition(
         "the proxy of the holder has no connection left",
         "proxy",
-        crowded(8443, SECOND, 40),
+        crowded(8443, SECOND, 30),
         (
             *fail("listener.connections", HOLDER, says="no connection is left: 30 of 30"),
             *fail("backend.request", HOLDER, says=f"haproxy on {HOLDER} has no connection left: 30 of 30"),
