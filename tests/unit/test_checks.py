@@ -609,9 +609,12 @@ def test_client_of_a_proxy_that_says_nothing_of_itself_is_not_told_that_there_is
 
 
 @pytest.mark.parametrize(("check", "holder"), [("backend.request", LB1), ("vip.request", LB2)])
-def test_client_of_a_proxy_that_is_full_is_not_told_that_there_is_no_apiserver(check: str, holder: Node) -> None:
+@pytest.mark.parametrize("accepted", [True, False])
+def test_client_of_a_proxy_that_is_full_is_told_so_whether_or_not_the_kernel_lets_it_wait(
+    check: str, holder: Node, accepted: bool
+) -> None:
     state = replace(states(*[("UP", "L7OK", 200)] * 3), loads=(Load(20, 20),))
-    late = Reply(None, "Operation timed out", accepted=True, late=True)
+    late = Reply(None, "Operation timed out", accepted=accepted, late=accepted)
     found = verdict(check, LB2, view(holders=[holder], proxy_state=state, replies=replies(late)))
     assert (found.status, found.cause) == ("fail", "haproxy on lb2 has no connection left: 20 of 20")
     assert "MAXCONN" in (found.hint or "")
