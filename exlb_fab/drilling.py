@@ -374,15 +374,16 @@ def noticed(entries: Iterable[Entry]) -> Entry | None:
 
 
 def taken_over(changes: Iterable[Transition], span: Span, holder: str) -> Transition | None:
-    """Return how another node became the master in a span, None where none did."""
-    return next(
-        (
-            each
-            for each in changes
-            if each.state == "MASTER" and each.node != holder and span.begin <= each.time <= span.end
-        ),
-        None,
-    )
+    """Return how another node became the master in a span, None where none did.
+
+    Of two backups whose timers end at once the worse one may be first, and gives way: the last one counts.
+    """
+    masters = [
+        each
+        for each in changes
+        if each.state == "MASTER" and each.node != holder and span.begin <= each.time <= span.end
+    ]
+    return masters[-1] if masters else None
 
 
 def moves(changes: Iterable[Transition], holder: str) -> int:

@@ -68,7 +68,9 @@ class DrillRow(_Row):
     )
     detection_seconds: float | None = Field(description="until some keepalived knew; null: none said so")
     detected: str | None = Field(description="by what line of whose journal")
-    takeover_seconds: float | None = Field(description="until another node was the master; null: none was")
+    takeover_seconds: float | None = Field(
+        description="until another node was the master, the last of several; null: none was"
+    )
     new_holder: str | None = Field(description="that node")
     moves: int = Field(description="how often the VIP came to a node that did not have it, the way back included")
     watchers: tuple[WatcherRow, ...] = Field(description="the clients that asked the VIP meanwhile")

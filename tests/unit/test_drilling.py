@@ -306,6 +306,17 @@ def test_race_of_two_backups_is_two_moves() -> None:
     assert drilling.moves(changes, "lb1") == 2
 
 
+def test_backup_that_is_first_and_gives_way_has_not_taken_over() -> None:
+    changes = [
+        Transition("lb3", 3.0, "MASTER"),
+        Transition("lb3", 3.1, "BACKUP"),
+        Transition("lb2", 3.2, "MASTER"),
+        Transition("lb1", 9.0, "MASTER"),
+        Transition("lb3", 30.0, "MASTER"),
+    ]
+    assert drilling.taken_over(changes, Span(0, 20), "lb1") == Transition("lb2", 3.2, "MASTER")
+
+
 @pytest.mark.parametrize(
     "text",
     [
