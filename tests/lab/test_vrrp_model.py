@@ -60,13 +60,16 @@ def weights(*values: int) -> tuple[Check, ...]:
 
 # The two better ones fail, the third is healthy; in both orders, because a tie leaves the VIP with whom it was.
 BOTH = "lb1!a lb2!a lb1?a lb2?a lb2!a lb1!a"
+# Where nobody preempts, the race of the backups is final: as far apart as this, their skew times differ by more than a
+# busy host is late. Those of 110 and 100 differ by 8 ms, and the worse one won on a host that was busy.
+APART = (250, 140, 20)
 # The worst becomes the holder while the others are away, and stays it at an equal priority or with nopreempt.
 LAST = "-lb1,-lb2 lb3!a +lb1,+lb2 lb2!a lb1!a lb3?a"
 
 QUICK = {
     "weight -30, 120/110/109: right": Walk((120, 110, 109), weights(-30), "lb1!a lb2!a lb1?a"),
     "no weight and nopreempt: fails over, and nobody holds when all fail": Walk(
-        (120, 110, 100), weights(0), "lb1!a lb1?a lb2!a lb1!a lb3!a lb2?a", preempt=False
+        APART, weights(0), "lb1!a lb1?a lb2!a lb1!a lb3!a lb2?a", preempt=False
     ),
 }
 FURTHER = {
@@ -100,13 +103,13 @@ FURTHER = {
         (120, 110, 100), weights(-15, 0), "lb1!a lb2!b lb3!b lb1!b lb2?b lb1?b lb1?a lb3?b"
     ),
     "weight and nopreempt: never fails over": Walk(
-        (120, 110, 100), weights(-60), "lb1!a lb2!a lb1?a lb2?a -lb1 +lb1 lb2!a -lb2 lb1!a +lb2", preempt=False
+        APART, weights(-60), "lb1!a lb2!a lb1?a lb2?a -lb1 +lb1 lb2!a -lb2 lb1!a +lb2", preempt=False
     ),
     "both and nopreempt: only the one without a weight moves the VIP": Walk(
-        (120, 110, 100), weights(-60, 0), "lb1!a lb1!b lb1?b lb2!a lb2!b lb2?b -lb3 +lb3", preempt=False
+        APART, weights(-60, 0), "lb1!a lb1!b lb1?b lb2!a lb2!b lb2?b -lb3 +lb3", preempt=False
     ),
     "no weight and nopreempt: who holds it keeps it": Walk(
-        (120, 110, 100), weights(0), "-lb1,-lb2 +lb1,+lb2 lb1!a lb1?a lb3!a lb3?a -lb1 lb2!a +lb1", preempt=False
+        APART, weights(0), "-lb1,-lb2 +lb1,+lb2 lb1!a lb1?a lb3!a lb3?a -lb1 lb2!a +lb1", preempt=False
     ),
 }
 
