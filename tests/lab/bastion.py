@@ -153,7 +153,11 @@ class Bastion:
     @contextmanager
     def broken(self, node: str, do: str, undo: str) -> Iterator[None]:
         """Break something on a node with one line of shell, and mend it with another."""
-        self.inside(node, "sh", "-c", do)
+        try:
+            self.inside(node, "sh", "-c", do)
+        except BaseException:  # half of it may be there
+            self.inside(node, "sh", "-c", undo, check=False)
+            raise
         try:
             yield
         finally:

@@ -8,7 +8,7 @@ from exlb_fab.lab import Lab
 from exlb_fab.lab.layout import LAB_BRIDGE, NODE_INTERFACE
 from tests.lab.bastion import Bastion
 from tests.lab.conditions.base import ALL, Look
-from tests.lab.conditions.doctor import PREPARED
+from tests.lab.conditions.doctor import prepare
 from tests.ran import Ran
 
 Finding = tuple[str, str | None, str]  # check, node (None: all together), status
@@ -30,9 +30,7 @@ def everywhere(check: str, status: str) -> frozenset[Finding]:
 @pytest.fixture(scope="module")
 def watched_lab(fresh_lab: Lab) -> Lab:
     """Three nodes on which exlb has not been, and that can be asked all."""
-    for node in fresh_lab.nodes:
-        done = fresh_lab.shell_in(node, ["sh", "-c", PREPARED], timeout=120)
-        assert done.returncode == 0, done.stderr
+    prepare(fresh_lab)
     return fresh_lab
 
 

@@ -24,11 +24,13 @@ from tests.lab.table import DRILLED_TIMINGS, counts
 from tests.lab.test_firewall import INSTALL
 from tests.ran import Ran
 
+pytestmark = pytest.mark.timeout(1800)  # beside other labs a drill may have to be made three times
 slow = pytest.mark.slow
 
 TIMES = 10
 MOST_DRILLS = 3
 BOOTED_SECONDS = 300
+THERE_SECONDS = 120  # two looks of verify come before it
 DRILL_SECONDS = 500  # a limit and no bound: at the documents' pace a drill with its looks takes one to two minutes
 UNDONE_SECONDS = 30
 SILENT_SECONDS = UNDONE_SECONDS + 20  # of node/lock.sh; less than the timer of the node takes
@@ -47,6 +49,13 @@ THERE = {
     "kill": "systemctl is-active -q exlb-drill",
     "partition": "nft list table inet exlb_drill >/dev/null 2>&1 || iptables -n -L exlb_drill >/dev/null 2>&1",
 }
+# As on a node that never had them, which is what nodes of the lab are unless a test before has installed them.
+HIDDEN = """
+for each in nft iptables ip6tables; do
+    if found=$(command -v "$each"); then mv "$found" "$found.hidden" || exit; fi
+done
+"""
+FOUND = 'for each in /usr/sbin/*.hidden; do if [ -e "$each" ]; then mv "$each" "${each%.hidden}" || exit; fi; done'
 UNDONE = """
 systemctl is-active -q haproxy && systemctl is-active -q keepalived && ! systemctl is-active -q exlb-drill &&
 ! nft list table inet exlb_drill >/dev/null 2>&1 && ! iptables -n -L exlb_drill >/dev/null 2>&1
@@ -66,10 +75,13 @@ def ended(process: subprocess.Popen[bytes]) -> Ran:
     return Ran(process.returncode, output.decode(), errors.decode())
 
 
-def drilled(green: Bastion, fault: str, *more: str, env: Path | None = None) -> list[dict[str, Any]]:
+def drilled(
+    green: Bastion, fault: str, *more: str, env: Path | None = None, alone: bool = False
+) -> list[dict[str, Any]]:
     """Drill, and return what the report says of each fault; the drill has to be a good one.
 
-    Beside other labs a client may be woken up too late to tell: such a drill has shown nothing, and is made again.
+    Every fault is undone, whatever was measured. Beside other labs a client may be woken up too late to tell, and what
+    is measured is theirs, too: there such a drill is made again.
     """
     for _ in range(MOST_DRILLS):
         process = started(green, fault, *more, env=env)
@@ -78,8 +90,9 @@ def drilled(green: Bastion, fault: str, *more: str, env: Path | None = None) -> 
         finally:
             process.kill()
             process.wait()
+        assert ran.stdout, ran.said
         drills: list[dict[str, Any]] = ran.json["drills"]
-        if ran.status == 0 or all(map(measured, drills)):
+        if ran.status == 0 or (alone and all(map(measured, drills))):
             break
         assert all(map(went_well, drills)), ran.said
         green.wait_until(lambda: as_before(green, env), SETTLED_SECONDS)
@@ -95,8 +108,8 @@ def measured(row: dict[str, Any]) -> bool:
 
 
 def went_well(row: dict[str, Any]) -> bool:
-    within = all(each["within"] or each["unmeasured"] for each in row["watchers"])
-    return within and (row["restored"], row["green"], row["cut_short"]) == (True, True, None)
+    """Tell whether all was done and undone, whatever it took."""
+    return (row["restored"], row["green"], row["cut_short"]) == (True, True, None)
 
 
 def assert_measured(row: dict[str, Any]) -> None:
@@ -124,7 +137,8 @@ def in_mid_drill(green: Bastion, fault: str) -> Iterator[tuple[subprocess.Popen[
     (holder,) = green.holders()
     process = started(green, fault)
     try:
-        green.wait_until(lambda: green.is_so(holder, f"systemctl is-active -q exlb-drill && {{ {THERE[fault]}; }}"))
+        there = f"systemctl is-active -q exlb-drill && {{ {THERE[fault]}; }}"
+        green.wait_until(lambda: green.is_so(holder, there), THERE_SECONDS)
         yield process, holder
     finally:
         process.kill()
@@ -164,7 +178,7 @@ def test_drill_moves_the_vip_there_and_back_and_leaves_all_as_it_was(green: Bast
     assert {each["watcher"] for each in row["watchers"]} == {"the bastion", *green.nodes}
     if fault != "kill":  # that one may be back before anybody misses it
         assert row["new_holder"] == "lb2"
-        assert row["moves"] == 2
+        assert row["moves"] in (2, 3), "of two backups the worse one may be the first, for a moment"
         assert 0 <= row["detection_seconds"] <= row["takeover_seconds"] + 0.1
     assert all(undone(green, node) for node in green.nodes)
     green.wait_until(lambda: as_before(green), SETTLED_SECONDS)
@@ -179,7 +193,8 @@ def test_partition_has_two_holders_and_then_one(green: Bastion, package: str) ->
     with having(green, package):
         (row,) = drilled(green, "partition")
         assert undone(green, "lb1")
-    states = [(each["node"], each["state"]) for each in row["transitions"]]
+    # lb3 may have been the master for a moment beside it.
+    states = [(each["node"], each["state"]) for each in row["transitions"] if each["node"] != "lb3"]
     assert states[0] == ("lb2", "MASTER")
     assert ("lb2", "BACKUP") in states
     assert "lb1" not in dict(states), "it held the VIP all the while"
@@ -231,7 +246,7 @@ def test_ten_drills_in_a_row_cost_no_more_than_the_model_says(
         for _ in range(TIMES):
             # That all is green again, the drill before has seen, and the next one refuses where it is not.
             green.wait_until(lambda: green.holders() == green.nodes[:1], SETTLED_SECONDS)
-            (row,) = drilled(green, fault, *(poweroff(green) if fault == "node" else ()), env=env)
+            (row,) = drilled(green, fault, *(poweroff(green) if fault == "node" else ()), env=env, alone=True)
             assert row["worst_seconds"] == pytest.approx(model.worst_seconds, abs=0.01)
             for each in row["watchers"]:
                 if counts(row, each):
@@ -269,7 +284,7 @@ def end_by_cut_connection(green: Bastion, process: subprocess.Popen[bytes], hold
     ran = ended(process)
     assert ran.status == 1, ran.said
     (row,) = ran.json["drills"]
-    assert "connection lost" in row["cut_short"]
+    assert "connection lost" in (row["cut_short"] or ""), ran.said
     assert (row["restored"], row["green"]) == (True, True)
 
 
@@ -304,7 +319,7 @@ ENDS = [
     end_by_stop_on_the_node,
 ]
 KILL_ENDS = [end_by_ctrl_c, end_by_kill, end_by_cut_connection]
-BRIEF = {("proxy", "end_by_kill"), ("keepalived", "end_by_cut_connection")}
+BRIEF = {("keepalived", "end_by_kill"), ("proxy", "end_by_cut_connection")}
 
 
 @pytest.mark.parametrize(
@@ -380,7 +395,8 @@ def test_red_cluster_is_not_drilled(green: Bastion) -> None:
 
 
 def test_partition_that_nothing_on_the_node_can_make_is_refused_with_the_reason(green: Bastion) -> None:
-    ran = green.exlb(*words(green, "partition"), status=1)
+    with green.broken("lb1", HIDDEN, FOUND):
+        ran = green.exlb(*words(green, "partition"), status=1)
     assert "lb1: neither nft nor iptables can drop VRRP on this node" in ran.said
 
 

@@ -26,7 +26,7 @@ import http.client, ssl, sys
 address, path, certificate = sys.argv[1:]
 context = ssl.create_default_context(cafile=certificate)
 try:
-    connection = http.client.HTTPSConnection(address, 6443, timeout=1, context=context)
+    connection = http.client.HTTPSConnection(address, 6443, timeout=5, context=context)
     connection.request("GET", path)
     response = connection.getresponse()
     print(response.status, response.read().decode().replace("\\n", " "))

@@ -94,7 +94,7 @@ def curl(bastion: Bastion, url: str, *words: str) -> tuple[int, str]:
 def listening(bastion: Bastion, node: str, port: int, does: str) -> Iterator[None]:
     """Have somebody else listen on a port of a node, and do something with each connection (a socat address)."""
     start = f"systemd-run --quiet --collect --unit={FOREIGN} socat TCP-LISTEN:{port},fork,reuseaddr {does}"
-    until = f"until ss -Hltn sport = :{port} | grep -q .; do sleep 0.05; done"
+    until = f"timeout 30 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.05; done'"
     bastion.inside(node, "sh", "-c", f"{start} && {until}")
     try:
         yield

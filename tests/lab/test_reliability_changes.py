@@ -22,7 +22,7 @@ TEMPLATES = Path("templates")
 PROXY, KEEPALIVED = "haproxy.cfg.j2", "keepalived.conf.j2"
 REQUEST_SECONDS = 1  # for how long a request that is under way waits, beyond what clients lose
 MOVE_SECONDS = 1  # "each move costs clients about a second"
-STEADY_SECONDS = 30  # a limit: how long elections and checks may take after a test has changed something itself
+STEADY_SECONDS = 90  # a limit: how long elections and checks may take after a test has changed something itself
 HARMLESS = "0 failed, 0 moves, the open connection lives"
 
 slow = pytest.mark.slow

@@ -21,7 +21,7 @@ PROXY = "haproxy.cfg.j2"
 KEEPALIVED = "keepalived.conf.j2"
 LISTENS = (
     "systemd-run --quiet --collect --unit=foreign socat TCP-LISTEN:9443,fork,reuseaddr OPEN:/dev/null && "
-    "until ss -Hltn sport = :9443 | grep -q .; do sleep 0.05; done"
+    "timeout 30 sh -c 'until ss -Hltn sport = :9443 | grep -q .; do sleep 0.05; done'"
 )
 FOLDERS = ("/etc/haproxy", "/etc/keepalived", "/var/lib/exlb")
 TAKEOVER_SECONDS = 90

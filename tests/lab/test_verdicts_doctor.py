@@ -9,17 +9,15 @@ import pytest
 from exlb_fab.lab import Lab
 from tests.lab.bastion import Bastion
 from tests.lab.conditions.base import Condition
-from tests.lab.conditions.doctor import CONDITIONS, PREPARED
+from tests.lab.conditions.doctor import CONDITIONS, prepare
 from tests.lab.conftest import AddCell
 from tests.lab.judging import judged, rows
 
 
 @pytest.fixture(scope="module")
-def ground(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def ground(fresh_lab: Lab) -> Lab:
     """Fresh nodes that can hear adverts, have a firewall without rules, and know their repositories."""
-    bastion = Bastion(fresh_lab, tmp_path_factory.mktemp("ground"))
-    for node in bastion.nodes:
-        bastion.inside(node, "sh", "-c", PREPARED)
+    prepare(fresh_lab)
     return fresh_lab
 
 

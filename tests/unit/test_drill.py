@@ -48,9 +48,11 @@ def watched(reply: Callable[[], Reply | None], monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(client, "request", lambda url: reply())
     watch = watching.BastionWatch("https://198.51.100.100:8443/readyz")
     watch.start()
-    until(lambda: len(watch.samples) >= count)
-    watch.end()
-    watch.join()
+    try:
+        until(lambda: len(watch.samples) >= count)
+    finally:
+        watch.end()
+        watch.join()
     return watch.samples
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from exlb_fab.errors import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
+from exlb_fab.lab import Lab
 from exlb_fab.lab.layout import VIP
 from tests.lab.conditions.base import (
     ADDRESSES,
@@ -35,6 +36,7 @@ from tests.lab.conditions.faults import (
 APT = "export DEBIAN_FRONTEND=noninteractive; apt-get"
 PREPARED = f"{APT} update -qq && {APT} install -y -qq --no-install-recommends tcpdump nftables"
 
+
 _OUTSIDE = "2001:db8:99::1"
 _IPV6 = {"VRRP_IPS": "(2001:db8:0:51::11 2001:db8:0:51::12 2001:db8:0:51::13)", "KUBE_APISERVER": ""}
 _SYSFS = "/run/class"
@@ -42,6 +44,13 @@ _OTHER = "vip0"
 _ON_OTHER = {"NODE_VIP_IFS": f"(host0 {_OTHER} host0)"}
 _EMPTY = "Package: nothing\\nVersion: 1\\nArchitecture: all\\nFilename: ./nothing.deb\\nSize: 1\\n"
 _GUARD = closed_but_for()
+
+
+def prepare(lab: Lab) -> None:
+    """Have fresh nodes able to hear adverts, with a firewall without rules, and knowing their repositories."""
+    for node in lab.nodes:
+        done = lab.shell_in(node, ["sh", "-c", PREPARED], timeout=120)
+        assert done.returncode == 0, done.stderr
 
 
 def _doctor(

@@ -204,13 +204,13 @@ def test_fault_is_undone_when_its_process_is_killed(drilled: Machine) -> None:
 
 
 def test_fault_is_undone_at_its_limit_although_the_session_is_there(drilled: Machine) -> None:
-    started(drilled, "proxy", "haproxy", limit=1)
+    started(drilled, "proxy", "haproxy", limit=3)
     until(lambda: "undone" in told(drilled))
     assert runs(drilled, "haproxy")
 
 
 def test_fault_that_ended_by_itself_can_be_ended_once_more(drilled: Machine) -> None:
-    started(drilled, "proxy", "haproxy", limit=1)
+    started(drilled, "proxy", "haproxy", limit=3)
     until(lambda: "undone" in told(drilled))
     assert words(drilled.run(DRILL, "end", TOKEN)) == ["begun", "injected", "undoing", "undone"]
 

@@ -74,8 +74,8 @@ def test_who_follows_a_journal_hears_of_its_end(logging: Machine) -> None:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        while '"new"' not in process.stdout.readline():
-            pass
+        while '"new"' not in (line := process.stdout.readline()):
+            assert line, "it ended"
         os.kill(int((logging.root / "pid-journalctl").read_text()), signal.SIGKILL)
         process.stdin.write("\n")  # the next beat
         process.stdin.flush()
