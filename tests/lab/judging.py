@@ -80,6 +80,7 @@ def settled(
     limit: float,
     looks: int = LOOKS,
     clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
 ) -> tuple[Look, list[str]]:
     """Return the last of the looks that were needed, and what is wrong in it."""
     start = clock()
@@ -91,7 +92,8 @@ def settled(
         right = 0 if found else right + 1
         if (right >= looks and began >= due) or (found and began > limit):
             return seen, found
-        time.sleep(PAUSE_SECONDS)
+        # Once all is said, nothing new is learnt before what follows from the condition may have come.
+        pause(max(PAUSE_SECONDS, due - (clock() - start) if right else 0))
 
 
 def _look(bastion: Bastion, condition: Condition) -> Look:

@@ -42,7 +42,7 @@ def test_proxy_stopped_on_the_holder_is_red_until_clients_are_served_again(green
     green.wait_until(lambda: green.exlb("verify", status=None).status == 0, TAKEOVER_SECONDS)
 
 
-@pytest.mark.parametrize("victim", ["lb1", pytest.param("lb3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("victim", ["lb3", pytest.param("lb1", marks=pytest.mark.slow)])
 def test_one_node_without_power_is_named_and_the_others_are_looked_at(
     green: Bastion, deployed_lab: Lab, victim: str
 ) -> None:

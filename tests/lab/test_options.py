@@ -231,6 +231,7 @@ def test_statistics_page_with_admin_drains_a_server(bastion: Bastion) -> None:
     ask(bastion, f"set server {LISTENER}/{bastion.address('lb2')} state ready")
 
 
+@slow
 def test_exporter_answers_prometheus_and_is_not_there_unless_asked_for(bastion: Bastion) -> None:
     url = f"http://{bastion.address('lb1')}:{STATS_PORT}/metrics"
     push(bastion, STATS_BIND="0.0.0.0", EXPORTER="yes")
@@ -284,7 +285,8 @@ def test_drained_server_stays_so_over_a_push_where_asked_for(bastion: Bastion, k
     ask(bastion, f"set server {LISTENER}/{drained} state ready")
 
 
-@pytest.mark.parametrize(("limit", "ends"), [("1s", True), pytest.param("", False, marks=slow)])
+@slow
+@pytest.mark.parametrize(("limit", "ends"), [("1s", True), ("", False)])
 def test_hard_stop_ends_a_process_of_before_a_reload(bastion: Bastion, limit: str, ends: bool) -> None:
     push(bastion, HARD_STOP_AFTER=limit)
     words = ["curl", "-ksN", f"https://{bastion.lab.vip}:8443/watch"]

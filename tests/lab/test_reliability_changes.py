@@ -130,6 +130,7 @@ def test_backend_removed_on_purpose(green: Bastion, row: AddRow) -> None:
     row("one backend removed on purpose", HARMLESS, watch, "reload haproxy (its file changes)")
 
 
+@slow
 def test_second_push_of_the_same(green: Bastion, row: AddRow) -> None:
     with green.watched() as watch:
         before = {node: green.sessions(node) for node in green.nodes}
@@ -310,10 +311,9 @@ SNMP = "snmp_socket udp:127.0.0.1:705"  # of an agent that is not asked for
 NOPREEMPT = (STATE, "    state BACKUP\n    nopreempt\n")
 
 
+@slow
 @pytest.mark.timing
-@pytest.mark.parametrize(
-    ("first", "moves"), [((), 2), pytest.param((NOPREEMPT,), 1, marks=slow)], ids=["preempting", "nopreempt"]
-)
+@pytest.mark.parametrize(("first", "moves"), [((), 2), ((NOPREEMPT,), 1)], ids=["preempting", "nopreempt"])
 def test_change_that_needs_a_restart(
     green: Bastion, tmp_path: Path, row: AddRow, first: tuple[tuple[str, str], ...], moves: int
 ) -> None:

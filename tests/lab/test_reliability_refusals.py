@@ -183,7 +183,8 @@ def test_error_in_another_file_that_the_unit_reads_is_seen_before_a_reload(
     )
 
 
-@pytest.mark.parametrize("place", ["backup", pytest.param("holder", marks=slow)])
+@slow
+@pytest.mark.parametrize("place", ["backup", "holder"])
 def test_port_of_a_foreign_process_is_refused_before_any_change(green: Bastion, row: AddRow, place: str) -> None:
     (holder,) = green.holders()
     node = holder if place == "holder" else next(each for each in green.nodes if each != holder)

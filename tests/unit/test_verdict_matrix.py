@@ -7,7 +7,6 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -164,19 +163,25 @@ def test_verdicts_of_several_nodes_are_told_together() -> None:
 
 
 def seen(answers: Sequence[bool], limit: float, due: float = 0) -> tuple[int, list[str]]:
-    """Look once a second, right or not by turns; return how many looks there were, and what is wrong in the last."""
-    ticks, looks = count(), iter(answers)
+    """Look for a second each, right or not by turns; return how many there were, and what is wrong in the last."""
+    looks = iter(answers)
     made = []
+    now = 0.0
 
     def see() -> Look:
+        nonlocal now
+        now += 1
         made.append(next(looks))
         return RIGHT if made[-1] else Look(0)
 
     def wrong(look: Look) -> list[str]:
         return STOPPED.wrong(look)[:1]
 
-    # It is read once before the first look, and once for each.
-    _, found = settled(see, wrong, due, limit, clock=lambda: float(next(ticks)))
+    def pause(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    _, found = settled(see, wrong, due, limit, clock=lambda: now, pause=pause)
     return len(made), found
 
 
@@ -187,13 +192,18 @@ def test_right_look_counts_when_the_next_one_is_right_as_well() -> None:
 
 
 def test_look_that_begins_after_the_limit_has_to_be_right() -> None:
-    assert seen([False], 0)[0] == 1
+    assert seen([False, False], 0)[0] == 2
     assert seen([False, False, False, False], 3) == (4, ["exit 0 instead of 1"])
+    assert seen([False, True, True], 3) == (3, [])
 
 
 def test_what_is_said_at_first_has_to_last_until_consequences_are_due() -> None:
-    assert seen([True] * 5, limit=0, due=5) == (5, [])
-    assert seen([True, True, True, False], limit=0, due=5) == (4, ["exit 0 instead of 1"])
+    assert seen([True, True], limit=0, due=5) == (2, [])
+    assert seen([True, False], limit=0, due=5) == (2, ["exit 0 instead of 1"])
+
+
+def test_what_is_not_said_yet_is_asked_for_until_it_is() -> None:
+    assert seen([False, False, True, True], limit=3, due=4) == (4, [])
 
 
 def test_verdict_that_comes_and_goes_is_wrong() -> None:

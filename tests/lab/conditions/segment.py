@@ -27,6 +27,17 @@ _SAYS_NOTHING = (
 
 CONDITIONS = (
     Condition(
+        "another host has the VIP and says so",
+        "segment",
+        stranger("announce", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_HAS_VIP),
+        (
+            *fail("vip.mac", SECOND, THIRD, says="another host has the same address"),
+            *fail("vip.request", SECOND, THIRD, says="not served"),
+            *fail("vip.bastion", says="not served"),
+        ),
+        takes="an election",
+    ),
+    Condition(
         "another cluster sends better adverts with the same VRID and VIP",
         "segment",
         stranger(*ADVERT, VIP, *ADDRESSES),
@@ -51,17 +62,6 @@ CONDITIONS = (
         status=0,
         takes="an election",
         variables={"VRRP_MODE": "multicast"},
-    ),
-    Condition(
-        "another host has the VIP and says so",
-        "segment",
-        stranger("announce", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_HAS_VIP),
-        (
-            *fail("vip.mac", SECOND, THIRD, says="another host has the same address"),
-            *fail("vip.request", SECOND, THIRD, says="not served"),
-            *fail("vip.bastion", says="not served"),
-        ),
-        takes="an election",
     ),
     Condition(
         "another host has the second VIP and says so",
