@@ -31,6 +31,11 @@ def node_url(cluster: Cluster, node: Node) -> str:
     return f"https://{bracketed(str(cluster.own_address(node)))}:{cluster.apiserver_listener.port}/readyz"
 
 
+def port_url(cluster: Cluster, node: Node) -> str:
+    """Return what clients elsewhere ask through a node's own port, by the address that the other nodes have of it."""
+    return f"https://{bracketed(str(node.source or node.address))}:{cluster.apiserver_listener.port}/readyz"
+
+
 def listener_url(listener: Listener, address: IpAddress) -> str:
     """Return what a client asks of a listener: what it speaks, or only a connection where nobody can know."""
     return f"{listener.scheme}://{bracketed(str(address))}:{listener.port}{listener.path}"
@@ -81,6 +86,7 @@ def service_questions(cluster: Cluster, node: Node) -> list[str]:
         "links",
         *(f"request {vip_url(cluster, vip)}" for vip in cluster.vips),
         f"request {node_url(cluster, node)}",
+        *(f"request {url}" for url in others_ports(cluster, node)),
         *(f"request {listener_url(listener, address)}" for address in addresses for listener in others),
         *(f"certificate {endpoint}" for endpoint in shown_to(cluster, node)),
         " ".join(("space", *WRITTEN)),
@@ -88,6 +94,13 @@ def service_questions(cluster: Cluster, node: Node) -> list[str]:
         f"keepalived-state {round(listening_seconds(cluster.vrrp.advert_seconds) * 1000)}",  # last, as it waits
         "clock",
     ]
+
+
+def others_ports(cluster: Cluster, node: Node) -> tuple[str, ...]:
+    """Return what a node asks through the ports of the others; bound to the VIPs alone, the proxies have none."""
+    if cluster.proxying.bind == "vip":
+        return ()
+    return tuple(port_url(cluster, each) for each in cluster.nodes if each != node)
 
 
 def shown_to(cluster: Cluster, node: Node) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ from exlb_fab.firewall import Firewall
 from exlb_fab.host import Neighbour, Space, Span, Tracker
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, Load, ProxyState, Server
-from exlb_fab.questions import WRITTEN, listener_url, node_url, shown_to, vip_url
+from exlb_fab.questions import WRITTEN, listener_url, node_url, others_ports, shown_to, vip_url
 from exlb_fab.remote import Channel, Completed, Connect, Remote
 from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File, Target, paths
 from exlb_fab.system import SYSCTL_PATH, Settings, UnitSettings
@@ -187,7 +187,8 @@ def converged(cluster: Cluster, node: Node, desired: Sequence[File], /, **change
         clock=NOW,
         asked=Span(NOW, NOW + 1),
     )
-    return replace(found, **changes)
+    replies = {**found.replies, **changes.pop("replies", {})}
+    return replace(found, replies=replies, **changes)
 
 
 def urls(cluster: Cluster, node: Node) -> tuple[str, ...]:
@@ -197,7 +198,8 @@ def urls(cluster: Cluster, node: Node) -> tuple[str, ...]:
         for listener in cluster.listeners[1:]
         for address in (*(vip.address for vip in cluster.vips), cluster.own_address(node))
     ]
-    return (*(vip_url(cluster, vip) for vip in cluster.vips), node_url(cluster, node), *others)
+    ports = others_ports(cluster, node)
+    return (*(vip_url(cluster, vip) for vip in cluster.vips), node_url(cluster, node), *ports, *others)
 
 
 def mac(node: Node) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exlb_fab.errors import EXIT_OK
+from exlb_fab.lab.layout import VIP
 from tests.lab.bastion import KEEPALIVED_PATH
 from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail, warn
 from tests.lab.conditions.faults import On, Together, drained, edited_keepalived, hung, stopped
@@ -43,7 +44,7 @@ CONDITIONS = (
             *fail("node.keepalived", *ALL, says="keepalived is inactive"),
             *fail("vip.single-holder", says="keepalived runs on no node"),
             *fail("vip.ping", *ALL, says="does not answer ping"),
-            *fail("vip.request", *ALL, says="not served"),
+            *fail("vip.request", *ALL, says=f"Failed to connect to {VIP}"),
         ),
         typed="exlb push-config",
     ),
@@ -149,7 +150,7 @@ CONDITIONS = (
             *fail("node.proxy", *ALL, says="haproxy is inactive"),
             *fail("vip.single-holder", says="keepalived is in FAULT on lb1, lb2, lb3"),
             *fail("vip.ping", *ALL, says="does not answer ping"),
-            *fail("vip.request", *ALL, says="not served"),
+            *fail("vip.request", *ALL, says=f"Failed to connect to {VIP}"),
             *fail("vrrp.state", *ALL, says="its check check-haproxy fails"),
             *fail("backend.any", says="no node sees any backend up"),
         ),

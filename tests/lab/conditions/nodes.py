@@ -7,6 +7,14 @@ from exlb_fab.lab.layout import VIP
 from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail, others, warn
 from tests.lab.conditions.faults import On, closed_but_for, cut_off, power_cut, powered_off, rules, stopped
 
+_REDIRECTED = """
+table inet condition {
+    chain redirected {
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname host0 tcp dport 8443 redirect to :9999
+    }
+}
+"""
 _LISTENER_CLOSED = closed_but_for("meta l4proto 112 accept")
 
 
@@ -127,13 +135,34 @@ CONDITIONS = (
         rules(_LISTENER_CLOSED, HOLDER),
         (
             *fail("firewall.ports", HOLDER, says="nftables does not let in: TCP port 8443"),
-            *fail("vip.request", *others(HOLDER), says="not served"),
+            *fail("node.open", HOLDER, says=f"on {HOLDER} itself, and none from {SECOND} and {THIRD}"),
+            *fail("vip.request", *others(HOLDER), says=f"Failed to connect to {VIP}"),
         ),
     ),
     Condition(
         "the firewall of a backup is closed for the listener's port",
         "firewall",
         rules(_LISTENER_CLOSED, THIRD),
-        fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
+        (
+            *fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
+            *fail("node.open", THIRD, says=f"on {THIRD} itself, and none from {HOLDER} and {SECOND}"),
+        ),
+    ),
+    Condition(
+        "clients of a backup are sent to another port of it",
+        "firewall",
+        rules(_REDIRECTED, SECOND),
+        fail("node.open", SECOND, says=f"on {SECOND} itself, and none from {HOLDER} and {THIRD}"),
+    ),
+    Condition(
+        "what is meant for a backup's port is lost in front of its firewall",
+        "firewall",
+        On(
+            (SECOND,),
+            "tc qdisc add dev host0 clsact && tc filter add dev host0 ingress protocol ip u32 "
+            "match ip protocol 6 0xff match ip dport 8443 0xffff action drop",
+            "tc qdisc del dev host0 clsact",
+        ),
+        fail("node.open", SECOND, says=f"on {SECOND} itself, and none from {HOLDER} and {THIRD}"),
     ),
 )

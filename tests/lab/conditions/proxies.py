@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail
+from exlb_fab.lab.layout import VIP
+from tests.lab.conditions.base import ADDRESSES, ALL, HOLDER, SECOND, THIRD, Condition, fail
 from tests.lab.conditions.faults import On, asked_by_socket, crowded, hung, stopped
 
-_NOBODY_SERVES = (
-    *fail("vip.request", *ALL, says="not served"),
-    *fail("vip.bastion", says="not served"),
-)
+_HUNG = "haproxy on {} takes the connection, and says nothing of itself either"
 
 CONDITIONS = (
     Condition(
@@ -32,7 +30,8 @@ CONDITIONS = (
         (
             *fail("node.proxy", *ALL, says="haproxy is inactive"),
             *fail("backend.any", says="no node sees any backend up"),
-            *_NOBODY_SERVES,
+            *fail("vip.request", *ALL, says=f"Failed to connect to {VIP}"),
+            *fail("vip.bastion", says="Connection refused"),
         ),
         takes="a check",
     ),
@@ -43,8 +42,9 @@ CONDITIONS = (
         (
             *fail("node.running", HOLDER, says="it hangs"),
             *fail("backend.servers", HOLDER, says="does not say how its backends are"),
-            *fail("backend.request", HOLDER, says="not served"),
-            *_NOBODY_SERVES,
+            *fail("backend.request", HOLDER, says=_HUNG.format(HOLDER)),
+            *fail("vip.request", *ALL, says=_HUNG.format(HOLDER)),
+            *fail("vip.bastion", says=_HUNG.format(HOLDER)),
         ),
         typed=f"exlb restart haproxy --nodes {HOLDER}",
     ),
@@ -55,7 +55,7 @@ CONDITIONS = (
         (
             *fail("node.running", SECOND, says="it hangs"),
             *fail("backend.servers", SECOND, says="does not say how its backends are"),
-            *fail("backend.request", SECOND, says="not served"),
+            *fail("backend.request", SECOND, says=_HUNG.format(SECOND)),
         ),
         typed=f"exlb restart haproxy --nodes {SECOND}",
     ),
@@ -72,7 +72,7 @@ CONDITIONS = (
         asked_by_socket("disable frontend kube-master", "enable frontend kube-master", THIRD),
         (
             *fail("node.ports", THIRD, says="nobody listens on 8443"),
-            *fail("backend.request", THIRD, says="not served"),
+            *fail("backend.request", THIRD, says=f"Failed to connect to {ADDRESSES[2]}"),
         ),
     ),
     Condition(

@@ -32,8 +32,8 @@ CONDITIONS = (
         stranger("announce", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_HAS_VIP),
         (
             *fail("vip.mac", SECOND, THIRD, says="another host has the same address"),
-            *fail("vip.request", SECOND, THIRD, says="not served"),
-            *fail("vip.bastion", says="not served"),
+            *fail("vip.request", SECOND, THIRD, says=f"Failed to connect to {VIP}"),
+            *fail("vip.bastion", says="Connection refused"),
         ),
         takes="an election",
     ),
@@ -45,7 +45,7 @@ CONDITIONS = (
             *fail("vrrp.strangers", says=f"{STRANGER_ADDRESS} is master of VRID 68"),
             *fail("vip.single-holder", says=f"no node holds {VIP}"),
             *fail("vip.ping", *ALL, says="does not answer ping"),
-            *fail("vip.request", *ALL, says="not served"),
+            *fail("vip.request", *ALL, says=f"Failed to connect to {VIP}"),
         ),
         takes="an election",
     ),
@@ -117,6 +117,9 @@ CONDITIONS = (
         ),
         fail("vip.mac", THIRD, says=f"which is {SECOND}'s, and {HOLDER} holds {VIP}"),
         # A node that forwards brings it to the holder all the same.
-        also=(*fail("vip.ping", THIRD, says="does not answer ping"), *fail("vip.request", THIRD, says="not served")),
+        also=(
+            *fail("vip.ping", THIRD, says="does not answer ping"),
+            *fail("vip.request", THIRD, says=f"Failed to connect to {VIP}"),
+        ),
     ),
 )
