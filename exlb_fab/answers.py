@@ -145,6 +145,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
             dgram_qlen=int(qlen) if qlen.isdecimal() else None,
         ),
         trackers=understood(host.parse_trackers, all_of("keepalived-checks")),
+        strays=tuple(lines_of(all_of("strays"))),
         complaints=tuple(lines_of(text_of("keepalived-complaints"))),
         neighbours={
             address: understood(host.parse_neighbours, answer.text)

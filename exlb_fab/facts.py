@@ -219,7 +219,8 @@ class Facts:
     """All that one probe of one node found; what was not asked is empty.
 
     `unmanaged` are the files that the proxy reads beside the one that exlb writes. `instances` are those of the running
-    keepalived, and `keepalived_silence` is why there are none. `trackers` are the checks of its file, `complaints` what
+    keepalived, and `keepalived_silence` is why there are none. `trackers` are the checks of its file, `strays` the
+    processes (PID and command line) that have the proxy's name and are not of its unit, `complaints` what
     it has logged of adverts that it dropped. `neighbours` are what its kernel knows of each VIP (by address), and
     `arp_answers` the MACs that answered when it asked for one; `macs` are those of its own interfaces, `down` which of
     them carry nothing. `certificates` are those that it was shown, by `host:port`. `asked` is when, by the bastion's
@@ -251,6 +252,7 @@ class Facts:
     replies: Mapping[str, Reply] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     trackers: tuple[Tracker, ...] = ()
+    strays: tuple[str, ...] = ()
     complaints: tuple[str, ...] = ()
     neighbours: Mapping[str, tuple[Neighbour, ...]] = field(default_factory=dict)
     arp_answers: Mapping[str, frozenset[str]] = field(default_factory=dict)

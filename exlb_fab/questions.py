@@ -80,6 +80,7 @@ def service_questions(cluster: Cluster, node: Node) -> list[str]:
     return [
         "keepalived-counters",
         f"keepalived-checks {KEEPALIVED_PATH}",
+        f"strays {PROXIES[cluster.proxy].process} {PROXIES[cluster.proxy].unit}",
         "keepalived-complaints",
         *(f"ping {vip}" for vip in cluster.vips),
         *(f"neighbours {vip}" for vip in cluster.vips),  # after the pings, which find out

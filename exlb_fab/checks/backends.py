@@ -85,22 +85,24 @@ def any_backend(view: View) -> Verdict:
         return skipped("no apiserver is expected yet")
     if not view.answering:
         return skipped("no node could be asked")
-    servers = [
-        server for found in view.survey.facts.values() if found.proxy_state for server in found.proxy_state.servers
-    ]
-    up = {(server.listener, server.name) for server in servers if server.judged and server.up}
+    seen = {node: state.servers for node in view.answering if (state := view.facts(node).proxy_state)}
+    up = {(each.listener, each.name) for servers in seen.values() for each in servers if each.judged and each.up}
     if not up:
         return failed("no node sees any backend up", hint=_look(view, view.answering[0]))
-    apiservers = [server for server in servers if server.listener == view.cluster.apiserver_listener.name]
-    if last := _last(view, apiservers):
+    name = view.cluster.apiserver_listener.name
+    apiservers = {node: [each for each in servers if each.listener == name] for node, servers in seen.items()}
+    if last := _last(view, [each for servers in apiservers.values() for each in servers]):
         text = f"only {last} is up, on {_own(view, last)} itself: with that node clients lose every apiserver"
-        down = next(each for each in view.cluster.apiserver_listener.backends if each != last)
-        return failed(text, hint=_look(view, view.answering[0], down.endpoint))
+        return failed(text, hint=_look(view, view.answering[0], _another(view, last).endpoint))
+    for node, servers in apiservers.items():
+        if (last := _last(view, servers)) and (other := _own(view, last)) != node:
+            text = f"{node} sees only {last} up, on {other}: with {other} it would have no apiserver for clients"
+            return failed(text, hint=_look(view, node, _another(view, last).endpoint))
     return passed(f"{len(up)} up")
 
 
 def _last(view: View, servers: Sequence[Server]) -> Backend | None:
-    """Return the only apiserver of several that any node sees up, where it goes down together with a node.
+    """Return the only apiserver of several that is seen up, where it goes down together with a node.
 
     While one is not judged yet, or was told to stand aside, nothing is said; nor where the others are on nodes that
     could not be asked, which is the finding.
@@ -117,9 +119,18 @@ def _last(view: View, servers: Sequence[Server]) -> Backend | None:
     return None
 
 
+def _another(view: View, than: Backend) -> Backend:
+    return next(each for each in view.cluster.apiserver_listener.backends if each != than)
+
+
 def _own(view: View, backend: Backend) -> Node | None:
-    """Return the node that a backend is on."""
-    return next((node for node in view.cluster.nodes if str(node.address) == backend.host), None)
+    """Return the node that a backend is on, by any of its addresses."""
+    return next((node for node in view.cluster.nodes if backend.host in _hosts(view, node)), None)
+
+
+def _hosts(view: View, node: Node) -> set[str]:
+    facts = view.survey.facts.get(node)
+    return {str(node.address), *(str(each.address.ip) for each in facts.addresses)} if facts else {str(node.address)}
 
 
 def _look(view: View, node: Node, endpoint: str | None = None) -> str:

@@ -9,6 +9,8 @@ from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT, KILLALL
 
 CHECKS = Register()
 
+_SHOWN_CHARACTERS = 100
+
 _WRONG = {
     "missing": "is not there",
     "not-executable": "is not executable",
@@ -42,6 +44,11 @@ def tracker(view: View, node: Node) -> Verdict:
     if "deaf" in tracked.values():
         cause = "the kernel does not tell keepalived of processes, as it has logged: it lacks CONFIG_PROC_EVENTS"
         return failed(said, cause=cause, hint="TRACK=script in environment.sh, and exlb push-config")
+    if found.strays and all(each.name == KILLALL or each.name in tracked for each in found.trackers):
+        # Both ask whether a process of that name is there, whosever it is.
+        said = f"would not notice that {view.proxy.name} dies: other processes have its name"
+        cause = "\n".join(f"not of {view.proxy.unit}: {each[:_SHOWN_CHARACTERS]}" for each in found.strays)
+        return failed(said, cause=cause, hint="TRACK=port in environment.sh and exlb push-config, or stop them")
     return passed(", ".join(each.name.rpartition("/")[2] for each in found.trackers))
 
 

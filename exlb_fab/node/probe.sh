@@ -4,7 +4,7 @@
 #
 # For each: "@ QUESTION", its answer with "| " before every line, "= STATUS". At the end: "exlb-probe-end".
 # Sent after session.sh, units.sh, generations.sh, keepalived.sh and the functions of one proxy (haproxy.sh).
-# shellcheck disable=SC2154 # which set run, state and generations
+# shellcheck disable=SC2154 # which set run, state, generations and running
 
 guards=/etc/systemd/network
 network_folders='/etc/systemd/network /run/systemd/network /usr/local/lib/systemd/network /usr/lib/systemd/network'
@@ -55,6 +55,20 @@ unit() {
 	if ! systemctl is-active -q "$1.service"; then
 		unit_said "$1" | sed 's/^/Journal=/'
 	fi
+}
+
+# strays PROCESS UNIT: "PID COMMAND LINE" of the processes of a name that a unit does not have, and that serve: one that
+# checks a file or tells its version is gone before anybody counts on it.
+strays() {
+	for process in "$running"/[0-9]*; do
+		{ read -r name <"$process/comm"; } 2>/dev/null || continue
+		[ "$name" = "$1" ] || continue
+		if grep -q -s "/$2\.service" "$process/cgroup"; then continue; fi
+		command=$({ tr '\000' ' ' <"$process/cmdline"; } 2>/dev/null)
+		case " $command" in ' ' | *' -c '* | *' -v '* | *' -vv '*) continue ;; esac
+		printf '%s %s\n' "${process##*/}" "${command% }"
+	done
+	return 0
 }
 
 # unit_files NAME: the limit that every unit gets, and the files that systemd reads of a unit, each after its path. Not by
@@ -267,6 +281,7 @@ ask() {
 	programs) shift && programs "$@" ;;
 	unit) unit "$2" ;;
 	unit-files) unit_files "$2" ;;
+	strays) strays "$2" "$3" ;;
 	network) network ;;
 	kernel) kernel "$2" ;;
 	proxy-version) proxy_version ;;

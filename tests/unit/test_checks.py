@@ -674,6 +674,28 @@ def test_only_apiserver_that_is_up_and_on_a_node_is_lost_with_that_node() -> Non
     assert found.hint == "exlb ssh lb1 -- curl -k https://198.51.100.11:6443/readyz"
 
 
+def test_backup_that_sees_only_the_apiserver_of_another_node_would_lose_it_with_that_node() -> None:
+    found = verdict("backend.any", None, view(proxy_state=states(UP, DOWN, DOWN)))
+    assert (found.status, found.text) == (
+        "fail", "lb2 sees only 198.51.100.11 up, on lb1: with lb1 it would have no apiserver for clients",
+    )  # fmt: skip
+    assert found.hint == "exlb ssh lb2 -- curl -k https://198.51.100.12:6443/readyz"
+    assert verdict("backend.any", None, view(proxy_state=states(DOWN, UP, DOWN))).status == "pass"
+
+
+def test_apiserver_is_on_a_node_by_any_of_its_addresses() -> None:
+    inner = tuple(Backend(str(number), f"10.0.0.{number}", 6443) for number in (1, 2))
+    of = replace(THREE, listeners=(replace(KUBE, backends=inner),))
+    seen = tuple(
+        Server(KUBE.name, each.name, each.endpoint, *status, "") for each, status in zip(inner, (DOWN, UP), strict=True)
+    )
+    addresses = (*view().facts(LB2).addresses, Address("eth1", ip_interface("10.0.0.2/24")))
+    found = verdict(
+        "backend.any", None, view(of=of, everywhere={"proxy_state": ProxyState("", seen)}, addresses=addresses)
+    )
+    assert "on lb2 itself" in found.text
+
+
 def test_apiservers_that_went_with_a_node_that_could_not_be_asked_are_no_finding_of_their_own() -> None:
     left = {"proxy_state": states(DOWN, UP, DOWN)}
     assert verdict("backend.any", None, view(away=[LB1, LB3], everywhere=left)).status == "pass"

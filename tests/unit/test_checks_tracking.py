@@ -69,6 +69,16 @@ def test_process_that_the_kernel_does_not_tell_of_is_red() -> None:
     assert "systemd-nspawn" in str(tracker(Tracker("haproxy", "deaf"), system=inside("systemd-nspawn")).cause)
 
 
+OTHER = ("4711 haproxy -f /root/other.cfg",)
+
+
+def test_other_process_with_the_name_of_the_proxy_hides_its_death_from_who_asks_for_names() -> None:
+    found = tracker(Tracker(KILLALL, "there"), strays=OTHER)
+    assert (found.status, found.cause) == ("fail", "not of haproxy: 4711 haproxy -f /root/other.cfg")
+    assert tracker(Tracker("haproxy", "process"), strays=OTHER).status == "fail"
+    assert tracker(Tracker(KILLALL, "there"), Tracker(SCRIPT, "there"), strays=OTHER).status == "pass"
+
+
 def test_dropped_adverts_are_a_warning_in_keepalived_s_own_words() -> None:
     found = verdict("vrrp.complaints", LB2, view(complaints=("bogus VRRP packet received on eth0 !!!",)))
     assert (found.status, found.cause) == ("warn", "bogus VRRP packet received on eth0 !!!")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from exlb_fab.errors import EXIT_OK
 from exlb_fab.lab.layout import VIP
 from tests.lab.bastion import KEEPALIVED_PATH
@@ -10,6 +12,8 @@ from tests.lab.conditions.faults import On, Together, drained, edited_keepalived
 
 _DEFAULTS = "/etc/default/keepalived"
 _KEPT_DEFAULTS = "/root/kept-defaults"
+_TIMEOUTS = tuple(f"timeout {each} 5s" for each in ("connect", "client", "server"))
+_OTHER_PROXY = ("defaults", "mode tcp", *_TIMEOUTS, "listen other", "bind :9999")
 _FAULT = {"FAILOVER": "fault"}
 _WOULD_RUN_104 = (
     "until kill -s USR1 $(systemctl show -p MainPID --value keepalived) && "
@@ -176,6 +180,18 @@ CONDITIONS = (
         # keepalived takes it for one that passes: the priority stays.
         fail("vrrp.tracker", THIRD, says="/usr/bin/killall is not executable"),
         also=_KILLALL_NOT_FOUND,
+    ),
+    Condition(
+        "another haproxy runs beside the unit, and has the name that the check asks for",
+        "keepalived",
+        On(
+            (THIRD,),
+            f"printf '%s\\n' {' '.join(map(shlex.quote, _OTHER_PROXY))} >/root/other.cfg && "
+            "systemd-run -q --collect --unit=other haproxy -db -f /root/other.cfg && "
+            "timeout 10 sh -c 'until ss -Hltn sport = :9999 | grep -q .; do sleep 0.1; done'",
+            "systemctl stop other",
+        ),
+        fail("vrrp.tracker", THIRD, says="haproxy -db -f /root/other.cfg"),
     ),
     Condition(
         "the check's program cannot be run, and the proxy is dead",

@@ -27,6 +27,23 @@ def probed(machine: Machine, *questions: str) -> dict[str, answers.Answer]:
     return answers.parse_answers(done.stdout)
 
 
+def test_strays_are_processes_of_a_name_that_are_not_of_the_unit_and_do_not_only_check_a_file(machine: Machine) -> None:
+    def process(pid: int, name: str, group: str, *words: str) -> None:
+        (machine.root / "proc" / str(pid)).mkdir(parents=True)
+        machine.put(f"proc/{pid}/comm", f"{name}\n")
+        machine.put(f"proc/{pid}/cgroup", f"0::/system.slice/{group}\n")
+        machine.put(f"proc/{pid}/cmdline", "".join(f"{word}\0" for word in words))
+
+    process(11, "haproxy", "haproxy.service", "/usr/sbin/haproxy", "-Ws", "-f", "/etc/haproxy/haproxy.cfg")
+    process(12, "haproxy", "other.service", "haproxy", "-f", "/root/other.cfg")
+    process(13, "haproxy", "session-1.scope", "haproxy", "-c", "-f", "/root/other.cfg")
+    process(14, "haproxy", "session-1.scope", "haproxy", "-v")
+    process(15, "nginx", "nginx.service", "nginx")
+    process(16, "haproxy", "haproxy.service.d", "")
+    (found,) = probed(machine, "strays haproxy haproxy").values()
+    assert (found.text.splitlines(), found.status) == (["12 haproxy -f /root/other.cfg"], 0)
+
+
 def test_probe_answers_every_question_that_exlb_asks(machine: Machine) -> None:
     plain = cluster()
     syslog = replace(plain, proxying=replace(plain.proxying, log="syslog"))
