@@ -40,6 +40,6 @@ def request(url: str) -> Reply | None:
         begins = answer.read(_ENOUGH_BYTES).decode("ascii", "replace")
         return Reply(answer.status, "", accepted=True, body=begins)
     except (OSError, http.client.HTTPException) as error:
-        return Reply(None, f"{error or type(error).__name__}", accepted=True)
+        return Reply(None, f"{error or type(error).__name__}", accepted=True, late=isinstance(error, TimeoutError))
     finally:
         plain.close()

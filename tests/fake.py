@@ -667,6 +667,9 @@ class FakeRemote:
                 text = fake.files[path].text if path in fake.files else ""
                 found = re.findall(r'^    (script|process) "?([^" \n]+)', text, re.MULTILINE)
                 return 0, "\n".join(f"{'there' if kind == 'script' else kind} {name}" for kind, name in found)
+            case ["strays", process, unit]:
+                assert (process, unit) == (PROXY.process, PROXY.unit)
+                return 0, ""
             case ["keepalived-complaints"]:
                 return 0, ""
             case ["neighbours", address]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned, worst
 from exlb_fab.checks.election import is_vip_awaited
-from exlb_fab.checks.replies import MORE_CONNECTIONS, SERVER_ERROR, busiest, crowded, restart
+from exlb_fab.checks.replies import MORE_CONNECTIONS, SERVER_ERROR, busiest, crowded, restart, seen_up
 from exlb_fab.cluster import Address, Listener, Node
 from exlb_fab.facts import Reply
 from exlb_fab.questions import listener_url
@@ -67,7 +67,7 @@ def _judged(view: View, node: Node, listener: Listener, address: Address, server
         return failed(f"{url} from {node}: not served", cause=reply.error, hint=restart(view, server))
     if reply.code is not None and reply.code < SERVER_ERROR:
         return _answered(listener, url, reply)
-    if _up(view, listener, server) == 0:
+    if seen_up(view, server, listener) == 0:
         if view.expect_no_apiserver:
             return passed("takes connections, no backend behind it yet")
         cause = f"{view.proxy.name} takes the connection and has no backend to give it to"
@@ -96,11 +96,3 @@ def _unread(listener: Listener, said: str) -> Verdict:
     """Warn of what looks like backends that take the PROXY protocol for a request."""
     cause = f"do the backends expect the PROXY protocol ({listener.send_proxy})?"
     return warned(said, cause=cause, hint="set it up in the ingress, or INGRESS_PROXY_PROTOCOL=no in environment.sh")
-
-
-def _up(view: View, listener: Listener, server: Node | None) -> int | None:
-    """Return how many backends of a listener a node's proxy sees up, None where nobody knows."""
-    state = view.facts(server).proxy_state if server else None
-    if state is None:
-        return None
-    return sum(each.up for each in state.servers if each.listener == listener.name)

@@ -34,6 +34,10 @@ def served(view: View, url: str, reply: Reply, where: str, server: Node | None) 
         return failed(f"{url} {where}: not served", cause=cause, hint=awaken(view, server))
     if crowd := crowded(view, server, view.cluster.apiserver_listener):
         return failed(f"{url} {where}: not served", cause=crowd, hint=MORE_CONNECTIONS)
+    if reply.late and seen_up(view, server, view.cluster.apiserver_listener):
+        cause = f"{view.proxy.name} gives the connection to an apiserver that it sees up, and no answer comes"
+        hint = "exlb backend list; HEALTH_CHECK=readyz in environment.sh asks more than whether it takes connections"
+        return failed(f"{url} {where}: not served", cause=f"{cause}: {reply.error}", hint=hint)
     if reply.accepted:
         cause = f"{view.proxy.name} takes the connection and has no apiserver to give it to: {reply.error}"
         return failed(f"{url} {where}: not served", cause=cause, hint="exlb backend list")
@@ -55,6 +59,14 @@ def crowded(view: View, node: Node | None, listener: Listener) -> str | None:
     """
     load = busiest(view, node, listener) if node else None
     return f"{view.proxy.name} on {node} has no connection left: {load}" if load and load.share >= 1 else None
+
+
+def seen_up(view: View, node: Node | None, listener: Listener) -> int | None:
+    """Return how many backends of a listener a node's proxy sees up, None where nobody knows."""
+    state = view.facts(node).proxy_state if node else None
+    if state is None:
+        return None
+    return sum(each.up for each in state.servers if each.listener == listener.name)
 
 
 def awaken(view: View, node: Node) -> str:

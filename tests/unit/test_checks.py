@@ -639,6 +639,16 @@ def test_client_of_a_proxy_that_says_nothing_of_itself_is_not_told_that_there_is
 
 
 @pytest.mark.parametrize(("check", "holder"), [("backend.request", LB1), ("vip.request", LB2)])
+def test_client_that_waits_for_an_apiserver_that_is_seen_up_is_told_so(check: str, holder: Node) -> None:
+    late = Reply(None, "Operation timed out", accepted=True, late=True)
+    found = verdict(check, LB2, view(holders=[holder], replies=replies(late)))
+    assert found.cause == (
+        "haproxy gives the connection to an apiserver that it sees up, and no answer comes: Operation timed out"
+    )
+    assert "HEALTH_CHECK=readyz" in (found.hint or "")
+
+
+@pytest.mark.parametrize(("check", "holder"), [("backend.request", LB1), ("vip.request", LB2)])
 @pytest.mark.parametrize("accepted", [True, False])
 def test_client_of_a_proxy_that_is_full_is_told_so_whether_or_not_the_kernel_lets_it_wait(
     check: str, holder: Node, accepted: bool

@@ -33,6 +33,16 @@ _INGRESS = {
 }
 
 
+_UNREACHED = """
+table inet condition {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        ip daddr { 198.51.100.12, 198.51.100.13 } tcp dport 6443 reject
+    }
+}
+"""
+
+
 def _nobody_behind(says: str) -> tuple[Finding, ...]:
     """Return what is to be said where no apiserver is behind any proxy."""
     return (
@@ -92,6 +102,27 @@ CONDITIONS = (
         variables={"HEALTH_CHECK": "tcp"},  # the health check of HTTP would take them for down
     ),
     Condition(
+        "all apiservers hang, and their health check wants a connection alone",
+        "backends",
+        apiservers("hung", *ALL),
+        (
+            *fail("backend.request", *ALL, says="to an apiserver that it sees up, and no answer comes"),
+            *fail("vip.request", *ALL, says="to an apiserver that it sees up, and no answer comes"),
+            *fail("vip.bastion", says="to an apiserver that it sees up, and no answer comes"),
+        ),
+        variables={"HEALTH_CHECK": "tcp"},
+    ),
+    Condition(
+        "a backup does not reach the apiservers of the other two but for one",
+        "backends",
+        rules(_UNREACHED, SECOND),
+        (
+            *warn("backend.servers", SECOND, says="1 of 3 up"),
+            *fail("backend.any", says=f"{SECOND} sees only 198.51.100.11 up, on {HOLDER}"),
+        ),
+        takes="the backends",
+    ),
+    Condition(
         "two of three apiservers off: the last is on a node",
         "backends",
         apiservers("off", SECOND, THIRD),
@@ -122,7 +153,7 @@ CONDITIONS = (
         ),
         fail("backend.servers", THIRD, says="198.51.100.12 is 198.51.100.99:6443"),
         # Until its check has failed, a client may be sent there.
-        also=fail("backend.request", THIRD, says="takes the connection and has no apiserver to give it to"),
+        also=fail("backend.request", THIRD, says="to an apiserver that it sees up, and no answer comes"),
     ),
     Condition(
         "the firewall of a node keeps the other proxies from its apiserver",
