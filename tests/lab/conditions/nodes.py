@@ -8,6 +8,20 @@ from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fai
 from tests.lab.conditions.faults import On, closed_but_for, cut_off, power_cut, powered_off, rules, stopped
 
 _LISTENER_CLOSED = closed_but_for("meta l4proto 112 accept")
+# More than a lab's clients open.
+_LISTENER_LIMITED = """
+table inet condition {
+    set clients {
+        type ipv4_addr
+        flags dynamic
+        timeout 1m
+    }
+    chain input {
+        type filter hook input priority filter; policy accept;
+        tcp dport 8443 ct state new add @clients { ip saddr limit rate over 500/second } drop
+    }
+}
+"""
 
 
 def _mounted(options: str, then: str = "true") -> On:
@@ -135,5 +149,12 @@ CONDITIONS = (
         "firewall",
         rules(_LISTENER_CLOSED, THIRD),
         fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
+    ),
+    Condition(
+        "the firewall of the holder limits what one client may open",
+        "firewall",
+        rules(_LISTENER_LIMITED, HOLDER),
+        warn("firewall.ports", HOLDER, says="nftables has rules that exlb does not understand"),
+        status=EXIT_OK,
     ),
 )
