@@ -138,7 +138,10 @@ class Firewall:
     unread: str = ""
 
     def judge(self, packet: Packet) -> Judgement:
-        """Tell whether a packet that begins something new passes: every chain of its hook."""
+        """Tell whether a packet that begins something new passes: every chain of its hook, and those before that.
+
+        Of the chains before only what surely drops counts: they are full of marks and of reverse path filters.
+        """
         if self.unread:
             return Judgement("unknown")
         found: dict[Answer, list[Blocker]] = {"closed": [], "unknown": []}
@@ -146,11 +149,12 @@ class Firewall:
             if table.family not in ("inet", "ip" if packet.family == 4 else "ip6"):
                 continue
             for name, chain in table.chains.items():
-                if chain.hook != packet.hook:
+                before = (chain.hook, packet.hook) == ("prerouting", "input")
+                if chain.hook != packet.hook and not before:
                     continue
                 walk = _Walk(table, packet)
                 outcomes = walk.base(chain)
-                if "drop" in outcomes:
+                if "drop" in outcomes and not (before and "accept" in outcomes):
                     found["unknown" if "accept" in outcomes else "closed"].append(walk.blocker(name))
         if found["closed"]:
             return Judgement("closed", tuple(dict.fromkeys(found["closed"])))
@@ -664,6 +668,12 @@ def _directive(line: str) -> Directive:
         raise FactsError(f"what exlb has opened in the firewall is not understood: {line!r}") from error
 
 
+def _hook(chain: Mapping[str, Any]) -> str | None:
+    """Return the hook that leads to a chain; none to one that only translates addresses before they are looked at."""
+    hook = chain.get("hook")
+    return None if hook == "prerouting" and chain.get("type") == "nat" else hook
+
+
 # An older nft does not tell what a rule, or a set, keeps for each element: 0.9.8 of Debian 11.
 _TELLS_KEPT = Feature("kept", "nftables 2021-07, `json: add set statement list support`", since=(1, 0, 1))
 
@@ -685,7 +695,7 @@ def _nft_tables(listing: str) -> Iterator[Table]:
                 if kind == "rule":
                     rules[body["chain"]].append(body["expr"])
             chains = {
-                body["name"]: Chain(body.get("hook"), body.get("policy"), rules[body["name"]])
+                body["name"]: Chain(_hook(body), body.get("policy"), rules[body["name"]])
                 for kind, body in own
                 if kind == "chain"
             }

@@ -339,6 +339,25 @@ def test_every_table_has_a_say_and_one_of_another_family_none() -> None:
     assert (six.judge(ADVERT).answer, six.judge(replace(ADVERT, family=6)).answer) == ("open", "closed")
 
 
+def before_input(*rules: list[Any], kind: str = "filter", policy: str = "accept") -> str:
+    text = ruleset(*rules, policy=policy).replace('"hook": "input"', f'"type": "{kind}", "hook": "prerouting"')
+    return firewall.parse(text).judge(CONNECTION).answer
+
+
+def test_what_is_dropped_before_the_input_chains_does_not_come_in() -> None:
+    mine = [match(meta("iifname"), "eth0"), match(payload("tcp", "dport"), 8443)]
+    assert before_input([*mine, DROP]) == "closed"
+    assert before_input([match(payload("tcp", "dport"), 22), ACCEPT], policy="drop") == "closed"
+    assert before_input([match(meta("iifname"), "eth1"), DROP]) == "open"
+
+
+def test_mark_or_reverse_path_filter_before_the_input_chains_is_no_finding() -> None:
+    assert before_input([match({"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, False), DROP]) == "open"
+    assert before_input([{"xt": {"type": "match", "name": "rpfilter"}}, DROP]) == "open"
+    assert before_input([{"xt": {"type": "target", "name": "DNAT"}}], kind="nat") == "open"
+    assert before_input([DROP], kind="nat") == "open"
+
+
 def test_table_that_sleeps_drops_nothing() -> None:
     text = ruleset().replace('"name": "f"}', '"name": "f", "flags": ["dormant"]}', 1)
     assert firewall.parse(text).judge(ADVERT).answer == "open"

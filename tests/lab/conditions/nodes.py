@@ -8,6 +8,14 @@ from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fai
 from tests.lab.conditions.faults import On, closed_but_for, cut_off, power_cut, powered_off, rules, stopped
 
 _LISTENER_CLOSED = closed_but_for("meta l4proto 112 accept")
+_DROPPED_EARLY = """
+table inet condition {
+    chain early {
+        type filter hook prerouting priority raw; policy accept;
+        iifname host0 tcp dport 8443 drop
+    }
+}
+"""
 # More than a lab's clients open.
 _LISTENER_LIMITED = """
 table inet condition {
@@ -148,6 +156,12 @@ CONDITIONS = (
         "the firewall of a backup is closed for the listener's port",
         "firewall",
         rules(_LISTENER_CLOSED, THIRD),
+        fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
+    ),
+    Condition(
+        "a backup drops what comes to the listener's port before its input chains",
+        "firewall",
+        rules(_DROPPED_EARLY, THIRD),
         fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
     ),
     Condition(
