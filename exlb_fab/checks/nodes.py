@@ -13,6 +13,7 @@ from exlb_fab.facts import Generations
 from exlb_fab.planning import binds, differences
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.rendering import mask_keepalived
+from exlb_fab.system import SYSCTL_PATH, nonlocal_binds
 
 CHECKS = Register()
 
@@ -77,7 +78,25 @@ def _unit(view: View, node: Node, unit: str) -> Verdict:
 
 @CHECKS.per_node("node.proxy", "The proxy runs and is enabled at boot")
 def proxy_unit(view: View, node: Node) -> Verdict:
-    return _unit(view, node, view.proxy.unit)
+    found = _unit(view, node, view.proxy.unit)
+    off = _off(view, node) if found.status == "pass" else []
+    if not off:
+        return found
+    return failed(
+        f"{view.proxy.unit} runs, but could not start again: {' and '.join(f'{name} is 0' for name in off)}",
+        cause="it binds the VIP, which only the holder has; somebody, or another file of /etc/sysctl.d, set them back",
+        hint=f"exlb exec --sudo --nodes {node} -- sysctl -p {SYSCTL_PATH}",
+    )
+
+
+def _off(view: View, node: Node) -> list[str]:
+    """Return the kernel settings that the proxy needs and that are off, though their file is right."""
+    if node not in view.desired:
+        return []
+    facts = view.facts(node)
+    if SYSCTL_PATH in {each.file.path for each in differences(view.desired[node].files, (), facts)}:
+        return []
+    return [name for name in nonlocal_binds(view.cluster) if facts.kernel.get(name) == "0"]
 
 
 @CHECKS.per_node("node.keepalived", "keepalived runs and is enabled at boot")

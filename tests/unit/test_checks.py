@@ -13,6 +13,7 @@ import pytest
 
 from exlb_fab import checks
 from exlb_fab.checks import CHECKS, Verdict, View
+from exlb_fab.checks.nodes import proxy_unit
 from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node, Vip
 from exlb_fab.commands.questionnaire import VerdictRow
 from exlb_fab.commands.verify import VerifyReport
@@ -22,6 +23,7 @@ from exlb_fab.platforms import parse_version
 from exlb_fab.proxies import Admission, Load, ProxyState, Server
 from exlb_fab.questions import node_url, vip_url
 from exlb_fab.rendering import Rendered, Target, Templates, render
+from exlb_fab.system import SYSCTL_PATH
 from tests.fake import PROXYING, cluster, converged, fact, holding
 
 THREE = cluster()
@@ -38,6 +40,7 @@ DESIRED = rendered(THREE)
 LB1, LB2, LB3 = THREE.nodes
 VIP = "198.51.100.100"
 OTHER = Vip(IPv4Address("198.51.100.101"), None)
+NONLOCAL_BIND = "net.ipv4.ip_nonlocal_bind"
 STOPPED = Unit("loaded", "failed", "failed", "enabled", ("[ALERT] cannot bind socket", "Main process exited"))
 RUNNING = Unit("loaded", "active", "running", "enabled")
 
@@ -276,6 +279,28 @@ def test_bound_to_some_addresses_the_proxy_has_to_listen_on_each_and_others_may_
     seen = view(of=of, sockets=(*own, *others), everywhere={"replies": urls})
     found = verdict("node.ports", LB2, seen)
     assert (found.status, found.text) == expected
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pushed", "text"),
+    [
+        ({NONLOCAL_BIND: "0"}, True, f"haproxy runs, but could not start again: {NONLOCAL_BIND} is 0"),
+        ({NONLOCAL_BIND: "1"}, True, "enabled"),
+        ({}, True, "enabled"),
+        # BIND=vip is new: what it needs of the kernel comes with it.
+        ({NONLOCAL_BIND: "0"}, False, "enabled"),
+    ],
+)
+def test_proxy_that_could_not_bind_the_vip_again_is_red(kernel: dict[str, str], pushed: bool, text: str) -> None:
+    of = replace(THREE, proxying=replace(PROXYING, bind="vip"))
+    desired = rendered(of)
+    files = {file.path: fact(file) for file in desired[LB2].files}
+    if not pushed:
+        files[SYSCTL_PATH] = FileFact("absent")
+    found = proxy_unit(replace(view(of=of, kernel=kernel, files=files), desired=desired), LB2)
+    assert (found.status, found.text) == ("pass" if text == "enabled" else "fail", text)
+    if found.status == "fail":
+        assert found.hint == "exlb exec --sudo --nodes lb2 -- sysctl -p /etc/sysctl.d/60-exlb.conf"
 
 
 def test_files_that_differ_or_are_missing_are_named() -> None:
