@@ -107,7 +107,8 @@ def parse(text: str, proxy: Proxy) -> Facts:
         next((answer for _, answer in each("keepalived-state")), None), text_of("keepalived-counters")
     )
     links, guards = parse_network(text_of("network"))
-    qlen = text_of("kernel", DGRAM_QLEN).strip()
+    kernel = {name: answer.text.strip() for name, answer in each("kernel") if answer.status == 0}
+    qlen = kernel.get(DGRAM_QLEN, "")
     state = words.get(("proxy-state",))
     clock = text_of("clock").strip()
     alive = state is not None and state.status == 0
@@ -144,6 +145,7 @@ def parse(text: str, proxy: Proxy) -> Facts:
             guards=tuple(guards),
             dgram_qlen=int(qlen) if qlen.isdecimal() else None,
         ),
+        kernel=kernel,
         trackers=understood(host.parse_trackers, all_of("keepalived-checks")),
         strays=tuple(lines_of(all_of("strays"))),
         complaints=tuple(lines_of(text_of("keepalived-complaints"))),

@@ -219,12 +219,12 @@ class Facts:
     """All that one probe of one node found; what was not asked is empty.
 
     `unmanaged` are the files that the proxy reads beside the one that exlb writes. `instances` are those of the running
-    keepalived, and `keepalived_silence` is why there are none. `trackers` are the checks of its file, `strays` the
-    processes (PID and command line) that have the proxy's name and are not of its unit, `complaints` what
-    it has logged of adverts that it dropped. `neighbours` are what its kernel knows of each VIP (by address), and
-    `arp_answers` the MACs that answered when it asked for one; `macs` are those of its own interfaces, `down` which of
-    them carry nothing. `certificates` are those that it was shown, by `host:port`. `asked` is when, by the bastion's
-    clock, and `clock` what its own said at the end.
+    keepalived, and `keepalived_silence` is why there are none. `kernel` are settings of it, by name. `trackers` are the
+    checks of its file, `strays` the processes (PID and command line) that have the proxy's name and are not of its
+    unit, `complaints` what it has logged of adverts that it dropped. `neighbours` are what its kernel knows of each VIP
+    (by address), and `arp_answers` the MACs that answered when it asked for one; `macs` are those of its own
+    interfaces, `down` which of them carry nothing. `certificates` are those that it was shown, by `host:port`. `asked`
+    is when, by the bastion's clock, and `clock` what its own said at the end.
     """
 
     system: System | None = None
@@ -251,6 +251,7 @@ class Facts:
     pings: Mapping[str, bool] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
+    kernel: Mapping[str, str] = field(default_factory=dict)
     trackers: tuple[Tracker, ...] = ()
     strays: tuple[str, ...] = ()
     complaints: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from exlb_fab.cluster import Address, Cluster, Node
 from exlb_fab.errors import FactsError
 from exlb_fab.iptables import parse_tables
+from exlb_fab.platforms import Feature, parse_version
 
 Program = Literal["firewalld", "ufw", "iptables", "nftables"]
 Answer = Literal["open", "closed", "unknown"]
@@ -94,12 +95,16 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table; `family` is ip, ip6 or inet, `sets` are the elements of its named sets and maps."""
+    """One table; `family` is ip, ip6 or inet, `sets` are the elements of its named sets and maps.
+
+    `kept` are the statements of those sets that have some for each of their elements.
+    """
 
     family: str
     name: str
     chains: dict[str, Chain]
     sets: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,10 @@ class Firewall:
     unread: str = ""
 
     def judge(self, packet: Packet) -> Judgement:
-        """Tell whether a packet that begins something new passes: every chain of its hook."""
+        """Tell whether a packet that begins something new passes: every chain of its hook, and those before that.
+
+        Of the chains before only what surely drops counts: they are full of marks and of reverse path filters.
+        """
         if self.unread:
             return Judgement("unknown")
         found: dict[Answer, list[Blocker]] = {"closed": [], "unknown": []}
@@ -141,11 +149,12 @@ class Firewall:
             if table.family not in ("inet", "ip" if packet.family == 4 else "ip6"):
                 continue
             for name, chain in table.chains.items():
-                if chain.hook != packet.hook:
+                before = (chain.hook, packet.hook) == ("prerouting", "input")
+                if chain.hook != packet.hook and not before:
                     continue
                 walk = _Walk(table, packet)
                 outcomes = walk.base(chain)
-                if "drop" in outcomes:
+                if "drop" in outcomes and not (before and "accept" in outcomes):
                     found["unknown" if "accept" in outcomes else "closed"].append(walk.blocker(name))
         if found["closed"]:
             return Judgement("closed", tuple(dict.fromkeys(found["closed"])))
@@ -301,7 +310,7 @@ _PROTOCOLS = {"vrrp": VRRP_PROTOCOL, "tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp"
 _OTHER_PAYLOADS = frozenset({"udp", "udplite", "icmp", "icmpv6", "igmp", "sctp", "dccp", "esp", "ah", "arp", "vlan"})
 # What a rule may do besides deciding; all others are conditions that are not understood.
 _HOOKS: Mapping[str, Hook] = {"INPUT": "input", "OUTPUT": "output"}  # of the chains of iptables
-_DEEDS = frozenset({"counter", "log", "mangle", "set", "notrack", "ct helper", "flow", "meter"})
+_DEEDS = frozenset({"counter", "last", "log", "mangle", "notrack", "ct helper", "flow"})
 _VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "continue", "vmap", "queue", "xt-target")
 
 
@@ -359,7 +368,8 @@ class _Walk:
         applies: bool | None = True
         verdict = None
         for statement in rule:
-            kind, body = next(iter(statement.items()))
+            # What nft has no JSON for it gives in words.
+            kind, body = next(iter(statement.items())) if isinstance(statement, dict) else (statement, None)
             if kind == "match":
                 matches = self._matches(body)
             elif self._of_services and kind == "xt" and isinstance(body, dict) and body.get("name") in _MARKED:
@@ -368,11 +378,23 @@ class _Walk:
                 verdict = self._verdict(kind, body)
                 continue
             else:
-                matches = True if kind in _DEEDS or _is_comment(kind, body) else None
+                matches = True if self._is_deed(kind, body) or _is_comment(kind, body) else None
             if matches is False:
                 return False, None
             applies = None if matches is None else applies
         return applies, verdict
+
+    def _is_deed(self, kind: str, body: Any) -> bool:
+        """Tell whether a statement only does something, whatever the packet is.
+
+        What keeps a limit or a count for each element of a set is as much a condition as that alone.
+        Source: libnftables-json(5) SET, METER; nft(8) SET STATEMENT.
+        """
+        if kind not in ("set", "meter"):
+            return kind in _DEEDS
+        own = body.get("stmt", [])
+        kept = [*(own if isinstance(own, list) else [own]), *self._table.kept.get(str(body.get("set"))[1:], ())]
+        return all(isinstance(each, dict) and _DEEDS.issuperset(each) for each in kept)
 
     def _verdict(self, kind: str, body: Any) -> tuple[frozenset[_Outcome], bool]:
         """Return how a packet may leave here by a verdict, and whether it may also go on to the next rule."""
@@ -646,10 +668,22 @@ def _directive(line: str) -> Directive:
         raise FactsError(f"what exlb has opened in the firewall is not understood: {line!r}") from error
 
 
+def _hook(chain: Mapping[str, Any]) -> str | None:
+    """Return the hook that leads to a chain; none to one that only translates addresses before they are looked at."""
+    hook = chain.get("hook")
+    return None if hook == "prerouting" and chain.get("type") == "nat" else hook
+
+
+# An older nft does not tell what a rule, or a set, keeps for each element: 0.9.8 of Debian 11.
+_TELLS_KEPT = Feature("kept", "nftables 2021-07, `json: add set statement list support`", since=(1, 0, 1))
+
+
 def _nft_tables(listing: str) -> Iterator[Table]:
     """Yield the tables of one `nft -j list`, whole lines of JSON each."""
     try:
         entries = [next(iter(each.items())) for each in json.loads(listing)["nftables"]]
+        version = next((parse_version(body["version"]) for kind, body in entries if kind == "metainfo"), None)
+        untold = () if _TELLS_KEPT.of(version) else ({"untold": None},)
         for table in [body for kind, body in entries if kind == "table" and "dormant" not in body.get("flags", ())]:
             own = [
                 (kind, body)
@@ -661,11 +695,13 @@ def _nft_tables(listing: str) -> Iterator[Table]:
                 if kind == "rule":
                     rules[body["chain"]].append(body["expr"])
             chains = {
-                body["name"]: Chain(body.get("hook"), body.get("policy"), rules[body["name"]])
+                body["name"]: Chain(_hook(body), body.get("policy"), rules[body["name"]])
                 for kind, body in own
                 if kind == "chain"
             }
-            sets = {body["name"]: body.get("elem", []) for kind, body in own if kind in ("set", "map")}
-            yield Table(table["family"], table["name"], chains, sets)
+            listed = [body for kind, body in own if kind in ("set", "map")]
+            sets = {body["name"]: body.get("elem", []) for body in listed}
+            kept = {body["name"]: body.get("stmt", untold) for body in listed}
+            yield Table(table["family"], table["name"], chains, sets, kept)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FactsError(f"`nft -j list` is not understood: {error}: {listing[:100]!r}") from error

@@ -12,7 +12,7 @@ from exlb_fab.cluster import Cluster, Listener, Node, Vip, bracketed
 from exlb_fab.platforms import KEEPALIVED_PACKAGE, KEEPALIVED_PATH, KEEPALIVED_UNIT, PROGRAMS
 from exlb_fab.proxies import PROXIES, Proxy
 from exlb_fab.rendering import paths
-from exlb_fab.system import DGRAM_QLEN
+from exlb_fab.system import DGRAM_QLEN, nonlocal_binds
 from exlb_fab.vrrp import listening_seconds
 
 # Where a change writes, and what the programs log to.
@@ -85,6 +85,7 @@ def service_questions(cluster: Cluster, node: Node) -> list[str]:
         *(f"ping {vip}" for vip in cluster.vips),
         *(f"neighbours {vip}" for vip in cluster.vips),  # after the pings, which find out
         "links",
+        *(f"kernel {name}" for name in nonlocal_binds(cluster)),
         *(f"request {vip_url(cluster, vip)}" for vip in cluster.vips),
         f"request {node_url(cluster, node)}",
         *(f"request {url}" for url in others_ports(cluster, node)),

@@ -141,12 +141,17 @@ def kernel_settings(cluster: Cluster, settings: Settings) -> Iterator[tuple[str,
     It binds an address that its node does not have yet, and it logs to a socket whose queue should not be short.
     Source: ip(7) `ip_nonlocal_bind`, unix(7) `max_dgram_qlen`.
     """
-    bound = [vip.address for vip in cluster.vips if cluster.proxying.bind != "all" or vip.address == cluster.stats.bind]
-    for version in sorted({address.version for address in bound}):
-        yield f"net.ipv{version}.ip_nonlocal_bind", 1
+    for name in nonlocal_binds(cluster):
+        yield name, 1
     # What is set to just this much may be so by this very file.
     if cluster.proxying.log == "syslog" and (settings.dgram_qlen or 0) <= WANTED_DGRAM_QLEN:
         yield DGRAM_QLEN, WANTED_DGRAM_QLEN
+
+
+def nonlocal_binds(cluster: Cluster) -> tuple[str, ...]:
+    """Return the kernel settings without which the proxy cannot start on a node that has not the VIP."""
+    bound = [vip.address for vip in cluster.vips if cluster.proxying.bind != "all" or vip.address == cluster.stats.bind]
+    return tuple(f"net.ipv{version}.ip_nonlocal_bind" for version in sorted({address.version for address in bound}))
 
 
 def _guards(interface: str | None, settings: Settings) -> Iterator[SystemFile]:

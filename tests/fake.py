@@ -690,6 +690,8 @@ class FakeRemote:
             case ["ping", address]:
                 assert address in map(str, self._fleet.cluster.vips)
                 return (0, "1 received") if self._fleet.holder else (1, "0 received")
+            case ["kernel", _]:
+                return 0, "1"
             case ["request", url]:
                 return self._request(url)
         raise AssertionError(f"{fake.name}: unexpected question: {question!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import get_args
 
 from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.replies import awaken, crowded
@@ -14,6 +15,7 @@ from exlb_fab.planning import binds, differences
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.questions import node_url, port_url
 from exlb_fab.rendering import mask_keepalived
+from exlb_fab.system import SYSCTL_PATH, SystemKind, nonlocal_binds
 
 CHECKS = Register()
 
@@ -78,7 +80,25 @@ def _unit(view: View, node: Node, unit: str) -> Verdict:
 
 @CHECKS.per_node("node.proxy", "The proxy runs and is enabled at boot")
 def proxy_unit(view: View, node: Node) -> Verdict:
-    return _unit(view, node, view.proxy.unit)
+    found = _unit(view, node, view.proxy.unit)
+    off = _off(view, node) if found.status == "pass" else []
+    if not off:
+        return found
+    return failed(
+        f"{view.proxy.unit} runs, but could not start again: {' and '.join(f'{name} is 0' for name in off)}",
+        cause="it binds the VIP, which only the holder has; somebody, or another file of /etc/sysctl.d, set them back",
+        hint=f"exlb exec --sudo --nodes {node} -- sysctl -p {SYSCTL_PATH}",
+    )
+
+
+def _off(view: View, node: Node) -> list[str]:
+    """Return the kernel settings that the proxy needs and that are off, though their file is right."""
+    if node not in view.desired:
+        return []
+    facts = view.facts(node)
+    if SYSCTL_PATH in {each.file.path for each in differences(view.desired[node].files, (), facts)}:
+        return []
+    return [name for name in nonlocal_binds(view.cluster) if facts.kernel.get(name) == "0"]
 
 
 @CHECKS.per_node("node.keepalived", "keepalived runs and is enabled at boot")
@@ -142,19 +162,28 @@ _DIFFERENCES = {
     "mode or owner": "has another mode or owner",
     "to be removed": "is not wanted",
 }
+_SYSTEM = frozenset(get_args(SystemKind))
 
 
 @CHECKS.per_node("node.files", "The active files are the rendered ones")
 def same_files(view: View, node: Node) -> Verdict:
+    """A drop-in, a guard or a kernel setting that the node does not need any more is a warning: it does no harm."""
     facts = view.facts(node)
     if node not in view.desired:
         return failed(f"VIP_IF=auto: not one interface has a network with {view.cluster.vip}", hint="set VIP_IF")
     changes = differences(view.desired[node].files, view.desired[node].absent, facts)
-    if changes:
+    surplus = [each for each in changes if each.reason == "to be removed" and each.file.kind in _SYSTEM]
+    if len(changes) > len(surplus):
         differ = ", ".join(f"{each.file.path} {_DIFFERENCES[each.reason]}" for each in changes)
         return failed(differ, hint="exlb push-config --dry-run shows the difference")
     if facts.generations.unfinished and not facts.generations.changing:
         return failed("same, but the change that brought them was interrupted", hint="exlb recover")
+    if surplus:
+        return warned(
+            f"same, but the node as it stands does not need {', '.join(each.file.path for each in surplus)}",
+            cause="what it says is said elsewhere by now, or systemd-networkd, which a guard is for, does not run",
+            hint="exlb push-config takes it away; where that is not to stay so, mend it before",
+        )
     return passed("same") if facts.generations.changing else _kept(facts.generations)
 
 

@@ -173,7 +173,7 @@ prefixed() {
 # each line; and what exlb has opened. nft does not know all that iptables has written, and nothing of iptables-legacy.
 firewall() {
 	if command -v nft >/dev/null; then
-		nft list chains 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } /hook (input|output) / { print table }' | sort -u |
+		nft list chains 2>/dev/null | awk '$1 == "table" { table = $2 " " $3 } /hook (prerouting|input|output) / { print table }' | sort -u |
 			while read -r family name; do
 				prefixed nft nft -j list table "$family" "$name" </dev/null
 			done

@@ -13,16 +13,18 @@ import pytest
 
 from exlb_fab import checks
 from exlb_fab.checks import CHECKS, Verdict, View
+from exlb_fab.checks.nodes import proxy_unit, same_files
 from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node, Vip
 from exlb_fab.commands.questionnaire import VerdictRow
 from exlb_fab.commands.verify import VerifyReport
 from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableError
 from exlb_fab.facts import Address, Facts, FileFact, Generations, Reply, Socket, Survey, Unit
-from exlb_fab.platforms import parse_version
+from exlb_fab.platforms import KEEPALIVED_UNIT, parse_version
 from exlb_fab.proxies import Admission, Load, ProxyState, Server
 from exlb_fab.questions import node_url, port_url, vip_url
 from exlb_fab.rendering import Rendered, Target, Templates, render
-from tests.fake import PROXYING, cluster, converged, fact, holding
+from exlb_fab.system import NETWORKD, SYSCTL_PATH, Settings, drop_in_path
+from tests.fake import COMPLETE, PROXY, PROXYING, cluster, converged, fact, holding
 
 THREE = cluster()
 KUBE = THREE.apiserver_listener
@@ -38,6 +40,8 @@ DESIRED = rendered(THREE)
 LB1, LB2, LB3 = THREE.nodes
 VIP = "198.51.100.100"
 OTHER = Vip(IPv4Address("198.51.100.101"), None)
+PROXY_PATH = PROXY.path
+NONLOCAL_BIND = "net.ipv4.ip_nonlocal_bind"
 STOPPED = Unit("loaded", "failed", "failed", "enabled", ("[ALERT] cannot bind socket", "Main process exited"))
 RUNNING = Unit("loaded", "active", "running", "enabled")
 
@@ -308,6 +312,28 @@ def test_bound_to_some_addresses_the_proxy_has_to_listen_on_each_and_others_may_
     assert (found.status, found.text) == expected
 
 
+@pytest.mark.parametrize(
+    ("kernel", "pushed", "text"),
+    [
+        ({NONLOCAL_BIND: "0"}, True, f"haproxy runs, but could not start again: {NONLOCAL_BIND} is 0"),
+        ({NONLOCAL_BIND: "1"}, True, "enabled"),
+        ({}, True, "enabled"),
+        # BIND=vip is new: what it needs of the kernel comes with it.
+        ({NONLOCAL_BIND: "0"}, False, "enabled"),
+    ],
+)
+def test_proxy_that_could_not_bind_the_vip_again_is_red(kernel: dict[str, str], pushed: bool, text: str) -> None:
+    of = replace(THREE, proxying=replace(PROXYING, bind="vip"))
+    desired = rendered(of)
+    files = {file.path: fact(file) for file in desired[LB2].files}
+    if not pushed:
+        files[SYSCTL_PATH] = FileFact("absent")
+    found = proxy_unit(replace(view(of=of, kernel=kernel, files=files), desired=desired), LB2)
+    assert (found.status, found.text) == ("pass" if text == "enabled" else "fail", text)
+    if found.status == "fail":
+        assert found.hint == "exlb exec --sudo --nodes lb2 -- sysctl -p /etc/sysctl.d/60-exlb.conf"
+
+
 def test_files_that_differ_or_are_missing_are_named() -> None:
     proxy, keepalived, *others = DESIRED[LB2].files
     files = {file.path: fact(file) for file in others} | {file.path: FileFact("absent") for file in DESIRED[LB2].absent}
@@ -316,6 +342,39 @@ def test_files_that_differ_or_are_missing_are_named() -> None:
     assert (found.status, found.text) == ("fail", f"{proxy.path} is missing, {keepalived.path} differs")
     assert found.hint is not None
     assert "--dry-run" in found.hint
+
+
+def surplus(**more: FileFact) -> Verdict:
+    """Judge the files of a node that has a drop-in and a guard of exlb's, and needs neither."""
+    guard = f"{NETWORKD}/10-eth0.network.d/exlb.conf"
+    settings = Settings(units=dict.fromkeys(("haproxy", KEEPALIVED_UNIT), COMPLETE), guards=(guard,))
+    desired = {node: render(THREE, node, TEMPLATES, Target(settings=settings)) for node in THREE.nodes}
+    there = FileFact("regular file", 0o644, "0:0", "00")
+    files = {
+        **{file.path: FileFact("absent") for file in desired[LB2].absent},
+        **{file.path: fact(file) for file in desired[LB2].files},
+        **dict.fromkeys((drop_in_path(KEEPALIVED_UNIT), guard), there),
+        **more,
+    }
+    return same_files(replace(view(files=files), desired=desired), LB2)
+
+
+def test_file_of_the_system_that_is_not_needed_any_more_is_a_warning() -> None:
+    """An operator's own Restart= of keepalived, and a networkd that does not run just now."""
+    found = surplus()
+    assert found.status == "warn"
+    assert found.text == (
+        "same, but the node as it stands does not need /etc/systemd/system/keepalived.service.d/exlb.conf, "
+        "/etc/systemd/network/10-eth0.network.d/exlb.conf"
+    )
+    assert "exlb push-config" in str(found.hint)
+
+
+def test_what_is_not_needed_any_more_does_not_hide_what_differs() -> None:
+    found = surplus(**{PROXY_PATH: FileFact("absent")})
+    assert found.status == "fail"
+    assert f"{PROXY_PATH} is missing" in found.text
+    assert "keepalived.service.d/exlb.conf is not wanted" in found.text
 
 
 def test_file_with_another_mode_is_not_the_rendered_one() -> None:

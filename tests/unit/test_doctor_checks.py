@@ -375,7 +375,18 @@ def test_port_on_another_address_is_free() -> None:
 
 
 def test_proxy_that_runs_already_has_its_own_port() -> None:
-    assert verdict("network.ports", view(sockets=(Socket("0.0.0.0", 8443, "haproxy"),))).status == "pass"
+    units = {"haproxy": RUNNING, "keepalived": FRESH}
+    sockets = (Socket("0.0.0.0", 8443, "haproxy"),)
+    assert verdict("network.ports", view(units=units, sockets=sockets)).status == "pass"
+
+
+def test_proxy_of_a_pod_has_a_port_that_the_unit_could_not_have() -> None:
+    found = verdict("network.ports", view(sockets=(Socket("0.0.0.0", 8443, "haproxy"),)))
+    assert (found.status, found.text) == (
+        "fail",
+        "a haproxy that is not the unit haproxy (of a pod, or started by hand) listens on 8443",
+    )
+    assert "APISERVER_DEST_PORT" in str(found.hint)
 
 
 def contacts(*found: Contact) -> dict[str, dict[str, Contact]]:

@@ -195,6 +195,12 @@ def judged(packet: Packet, *rules: list[Any], **more: Any) -> str:
 
 
 LIMIT: Any = {"limit": {"rate": 1, "per": "second"}}
+COUNTER: Any = {"counter": None}
+
+
+def added(*kept: Any) -> Any:
+    """Return what adds who sends a packet to a set, and keeps something for each of them."""
+    return {"set": {"op": "add", "elem": SADDR, "set": "@m", **({"stmt": list(kept)} if kept else {})}}
 
 
 @pytest.mark.parametrize(
@@ -234,6 +240,15 @@ LIMIT: Any = {"limit": {"rate": 1, "per": "second"}}
         (match({"&": [payload("tcp", "flags"), {"|": ["fin", "syn", "rst", "ack"]}]}, "syn"), "closed", "open"),
         (match({"&": [payload("tcp", "flags"), ["fin", "syn"]]}, "syn", "!="), "closed", "closed"),
         (LIMIT, "unknown", "unknown"),
+        (added(LIMIT), "unknown", "unknown"),
+        (added(LIMIT, COUNTER), "unknown", "unknown"),
+        (added({"quota": {"val": 5, "val_unit": "mbytes", "inv": True}}), "unknown", "unknown"),
+        (added({"ct count": {"val": 20, "inv": True}}), "unknown", "unknown"),
+        (added(COUNTER), "open", "open"),
+        (added(), "open", "open"),
+        ({"meter": {"name": "m", "key": SADDR, "size": 65535, "stmt": LIMIT}}, "unknown", "unknown"),
+        ({"meter": {"name": "m", "key": SADDR, "size": 65535, "stmt": COUNTER}}, "open", "open"),
+        ("add @m { ip saddr : tcp dport }", "unknown", "unknown"),
         ({"xt": {"type": "match", "name": "comment"}}, "open", "open"),
         ({"xt": {"type": "match", "name": "recent"}}, "unknown", "unknown"),
         ({"counter": {"packets": 0, "bytes": 0}}, "open", "open"),
@@ -254,6 +269,30 @@ def test_rule_that_surely_drops_counts_before_one_that_may_accept() -> None:
 
 def test_rule_that_may_drop_leaves_an_accepting_chain_unsure() -> None:
     assert judged(ADVERT, [LIMIT, DROP], [ACCEPT]) == "unknown"
+
+
+def test_limit_for_each_sender_shuts_no_port() -> None:
+    """Of `tcp dport 8443 add @m { ip saddr limit rate over 50/second } drop`, and of the same as a meter."""
+    port, over = match(payload("tcp", "dport"), 8443), {"limit": {"rate": 50, "per": "second", "inv": True}}
+    meter = {"meter": {"name": "m", "key": SADDR, "stmt": over}}
+    for condition in (added(over), meter):
+        assert judged(CONNECTION, [port, condition, DROP], policy="accept") == "unknown"
+        assert judged(ADVERT, [port, condition, DROP], policy="accept") == "open"
+    assert judged(CONNECTION, [port, added(), DROP], policy="accept") == "closed"
+
+
+def test_limit_of_the_set_itself_counts_like_one_in_the_rule() -> None:
+    text = ruleset([added(), DROP], policy="accept", m=[])
+    assert firewall.parse(text).judge(CONNECTION).answer == "closed"
+    limited = text.replace('"name": "m"', f'"name": "m", "stmt": {json.dumps([LIMIT])}')
+    assert firewall.parse(limited).judge(CONNECTION).answer == "unknown"
+
+
+def test_nft_that_does_not_tell_what_is_kept_for_each_sender_makes_nothing_sure() -> None:
+    entries = json.loads(ruleset([added(), DROP], policy="accept", m=[]).removeprefix("nft "))["nftables"]
+    for version, answer in (("0.9.8", "unknown"), ("1.0.6", "closed")):
+        text = json.dumps({"nftables": [{"metainfo": {"version": version}}, *entries]})
+        assert firewall.parse(f"nft {text}").judge(CONNECTION).answer == answer
 
 
 def test_order_of_the_rules_decides() -> None:
@@ -298,6 +337,25 @@ def test_every_table_has_a_say_and_one_of_another_family_none() -> None:
     assert two.judge(ADVERT).blockers[0].place == "inet/g/in"
     six = firewall.parse(ruleset().replace('"inet"', '"ip6"'))
     assert (six.judge(ADVERT).answer, six.judge(replace(ADVERT, family=6)).answer) == ("open", "closed")
+
+
+def before_input(*rules: list[Any], kind: str = "filter", policy: str = "accept") -> str:
+    text = ruleset(*rules, policy=policy).replace('"hook": "input"', f'"type": "{kind}", "hook": "prerouting"')
+    return firewall.parse(text).judge(CONNECTION).answer
+
+
+def test_what_is_dropped_before_the_input_chains_does_not_come_in() -> None:
+    mine = [match(meta("iifname"), "eth0"), match(payload("tcp", "dport"), 8443)]
+    assert before_input([*mine, DROP]) == "closed"
+    assert before_input([match(payload("tcp", "dport"), 22), ACCEPT], policy="drop") == "closed"
+    assert before_input([match(meta("iifname"), "eth1"), DROP]) == "open"
+
+
+def test_mark_or_reverse_path_filter_before_the_input_chains_is_no_finding() -> None:
+    assert before_input([match({"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, False), DROP]) == "open"
+    assert before_input([{"xt": {"type": "match", "name": "rpfilter"}}, DROP]) == "open"
+    assert before_input([{"xt": {"type": "target", "name": "DNAT"}}], kind="nat") == "open"
+    assert before_input([DROP], kind="nat") == "open"
 
 
 def test_table_that_sleeps_drops_nothing() -> None:

@@ -302,6 +302,17 @@ def test_questions_ask_for_the_kernel_only_where_it_matters() -> None:
     assert "kernel net.unix.max_dgram_qlen" in questions.configuration_questions(with_proxying(log="syslog"))
 
 
+def test_kernel_is_asked_whether_the_proxy_could_start_without_the_vip() -> None:
+    of = with_proxying(bind="vip")
+    both = replace(of, extra_vips=(Vip(IPv6Address("2001:db8::100"), 64),))
+    assert not any(each.startswith("kernel") for each in questions.service_questions(cluster(), cluster().nodes[0]))
+    assert {"kernel net.ipv4.ip_nonlocal_bind", "kernel net.ipv6.ip_nonlocal_bind"} <= set(
+        questions.service_questions(both, both.nodes[0])
+    )
+    text = "@ kernel net.ipv4.ip_nonlocal_bind\n| 0\n= 0\n@ kernel net.ipv6.ip_nonlocal_bind\n| cat: \n= 1\n"
+    assert answers.parse(f"{text}exlb-probe-end\n", PROXY).kernel == {"net.ipv4.ip_nonlocal_bind": "0"}
+
+
 def test_facts_reach_what_is_rendered() -> None:
     text = (
         f"@ unit-files keepalived\n{''.join(f'| {line}{chr(10)}' for line in KEEPALIVED_12.splitlines())}= 0\n"

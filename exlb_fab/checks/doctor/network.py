@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node
-from exlb_fab.facts import Address
+from exlb_fab.facts import Address, Socket
 from exlb_fab.planning import binds
 
 CHECKS = Register()
@@ -80,18 +80,25 @@ def mtu(view: View) -> Verdict:
 
 @CHECKS.per_node("network.ports", "The ports of the proxy are free")
 def ports(view: View, node: Node) -> Verdict:
-    """A proxy of the same kind that listens there already is no other one."""
-    wanted = binds(view.cluster, node)
+    """A proxy of the same kind is no other one if its unit runs: else that of a pod, or one that somebody started."""
+    facts, wanted = view.facts(node), binds(view.cluster, node)
+    own = {view.proxy.process} if facts.units[view.proxy.unit].running else set[str]()
     taken = {
-        port: each.process or "another process"
+        port: _owner(view, each)
         for address, port in wanted
-        for each in view.facts(node).sockets
-        if each.process != view.proxy.process and each.covers(address, port)
+        for each in facts.sockets
+        if each.process not in own and each.covers(address, port)
     }
     if taken:
         said = ", ".join(f"{process} listens on {port}" for port, process in taken.items())
         return failed(said, hint=f"stop it, or choose another port: {', '.join(_variables(view, taken))}")
     return passed(" ".join(dict.fromkeys(str(port) for _, port in wanted)))
+
+
+def _owner(view: View, socket: Socket) -> str:
+    if socket.process == view.proxy.process:
+        return f"a {socket.process} that is not the unit {view.proxy.unit} (of a pod, or started by hand)"
+    return socket.process or "another process"
 
 
 def _variables(view: View, ports: Iterable[int]) -> list[str]:

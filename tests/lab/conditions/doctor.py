@@ -44,6 +44,9 @@ _OTHER = "vip0"
 _ON_OTHER = {"NODE_VIP_IFS": f"(host0 {_OTHER} host0)"}
 _EMPTY = "Package: nothing\\nVersion: 1\\nArchitecture: all\\nFilename: ./nothing.deb\\nSize: 1\\n"
 _GUARD = closed_but_for()
+_OLD_PROXY = (
+    "defaults\\n mode tcp\\n timeout connect 5s\\n timeout client 5s\\n timeout server 5s\\nlisten old\\n bind :8443\\n"
+)
 
 
 def prepare(lab: Lab) -> None:
@@ -245,6 +248,19 @@ CONDITIONS: tuple[Condition, ...] = (
             (THIRD,),
             "systemd-run -q --unit=foreign --socket-property=ListenStream=8443 sleep infinity",
             "systemctl stop foreign.socket; systemctl stop foreign.service || true",
+        ),
+    ),
+    _doctor(
+        "a port of the proxy is taken by a proxy that is not its unit",
+        "network",
+        *fail("network.ports", THIRD, says="a haproxy that is not the unit haproxy"),
+        fault=On(
+            (THIRD,),
+            f"{APT} install -y -qq --no-install-recommends haproxy && systemctl stop haproxy && "
+            f"printf '{_OLD_PROXY}' >/run/old.cfg && "
+            "systemd-run -q --collect --unit=foreign haproxy -db -f /run/old.cfg && "
+            "timeout 10 sh -c 'until ss -Hltnp sport = :8443 | grep -q haproxy; do sleep 0.1; done'",
+            f"systemctl stop foreign; rm /run/old.cfg; {APT} purge -y -qq --autoremove haproxy",
         ),
     ),
     _doctor(

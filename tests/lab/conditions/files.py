@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exlb_fab.errors import EXIT_OK
+from exlb_fab.system import drop_in_path
 from tests.lab.bastion import KEEPALIVED_PATH, PROXY_PATH
 from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail, warn
 from tests.lab.conditions.faults import On, edited_keepalived, edited_proxy
@@ -10,6 +11,7 @@ from tests.lab.conditions.faults import On, edited_keepalived, edited_proxy
 _EXTRA_FILE = "/etc/haproxy/extra.cfg"
 _MANIFEST = "/var/lib/exlb/current/manifest"
 _DEFAULTS = "/etc/default/haproxy"
+_OWN_DROP_IN = "/etc/systemd/system/keepalived.service.d/own.conf"
 
 CONDITIONS = (
     Condition(
@@ -83,6 +85,17 @@ CONDITIONS = (
             *fail("vrrp.running", *ALL, says="VRID 68 instead of 70"),
         ),
         asked={"ROUTER_ID": "70"},
+    ),
+    Condition(
+        "an operator's own drop-in says what exlb's says",
+        "files",
+        On(
+            (THIRD,),
+            f"printf '[Service]\\nRestart=always\\n' >{_OWN_DROP_IN} && systemctl daemon-reload",
+            f"rm {_OWN_DROP_IN} && systemctl daemon-reload",
+        ),
+        warn("node.files", THIRD, says=f"does not need {drop_in_path('keepalived')}"),
+        status=EXIT_OK,
     ),
     Condition(
         "a change was interrupted",

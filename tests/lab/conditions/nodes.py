@@ -16,6 +16,28 @@ table inet condition {
 }
 """
 _LISTENER_CLOSED = closed_but_for("meta l4proto 112 accept")
+_DROPPED_EARLY = """
+table inet condition {
+    chain early {
+        type filter hook prerouting priority raw; policy accept;
+        iifname host0 tcp dport 8443 drop
+    }
+}
+"""
+# More than a lab's clients open.
+_LISTENER_LIMITED = """
+table inet condition {
+    set clients {
+        type ipv4_addr
+        flags dynamic
+        timeout 1m
+    }
+    chain input {
+        type filter hook input priority filter; policy accept;
+        tcp dport 8443 ct state new add @clients { ip saddr limit rate over 500/second } drop
+    }
+}
+"""
 
 
 def _mounted(options: str, then: str = "true") -> On:
@@ -164,5 +186,21 @@ CONDITIONS = (
             "tc qdisc del dev host0 clsact",
         ),
         fail("node.open", SECOND, says=f"on {SECOND} itself, and none from {HOLDER} and {THIRD}"),
+    ),
+    Condition(
+        "a backup drops what comes to the listener's port before its input chains",
+        "firewall",
+        rules(_DROPPED_EARLY, THIRD),
+        (
+            *fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
+            *fail("node.open", THIRD, says=f"on {THIRD} itself, and none from {HOLDER} and {SECOND}"),
+        ),
+    ),
+    Condition(
+        "the firewall of the holder limits what one client may open",
+        "firewall",
+        rules(_LISTENER_LIMITED, HOLDER),
+        warn("firewall.ports", HOLDER, says="nftables has rules that exlb does not understand"),
+        status=EXIT_OK,
     ),
 )

@@ -101,6 +101,18 @@ CONDITIONS = (
         variables={"MAXCONN": "30"},
     ),
     Condition(
+        "proxy could not bind the VIP again: ip_nonlocal_bind is off while it runs",
+        "proxy",
+        On(
+            (THIRD,),
+            "sysctl -q -w net.ipv4.ip_nonlocal_bind=0",
+            "sysctl -q -w net.ipv4.ip_nonlocal_bind=1",
+        ),
+        fail("node.proxy", THIRD, says="could not start again: net.ipv4.ip_nonlocal_bind is 0"),
+        typed=f"exlb exec --sudo --nodes {THIRD} -- sysctl -p /etc/sysctl.d/60-exlb.conf",
+        variables={"BIND": "vip"},
+    ),
+    Condition(
         "proxy cannot bind the VIP: ip_nonlocal_bind is off",
         "proxy",
         On(

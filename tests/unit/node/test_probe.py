@@ -328,8 +328,11 @@ def test_probe_tells_who_holds_the_node(machine: Machine) -> None:
 def test_rules_that_nft_cannot_list_are_not_taken_for_none(machine: Machine) -> None:
     machine.put("nft", "table inet f {\n\tchain in {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n")
     assert probed(machine, "firewall")["firewall"].text == "unread `nft -j list table inet f` says nothing"
-    machine.put("nft", (machine.root / "nft").read_text().replace("hook input", "hook output"))
-    assert probed(machine, "firewall")["firewall"].text == "unread `nft -j list table inet f` says nothing"
+    for hook in ("output", "prerouting"):
+        machine.put(
+            "nft", f"table inet f {{\n\tchain in {{\n\t\ttype filter hook {hook} priority 0; policy drop;\n\t}}\n}}\n"
+        )
+        assert probed(machine, "firewall")["firewall"].text == "unread `nft -j list table inet f` says nothing"
     machine.put("nft-json", '{"nftables": []}\n')
     assert probed(machine, "firewall")["firewall"].text == 'nft {"nftables": []}'
 
