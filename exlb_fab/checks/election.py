@@ -10,6 +10,7 @@ from exlb_fab.cluster import Address, Node
 from exlb_fab.dump import SILENT, UNWRITABLE, Instance
 from exlb_fab.keepalived import Asked
 from exlb_fab.platforms import KEEPALIVED_UNIT
+from exlb_fab.settling import restless
 from exlb_fab.vrrp import HIGHEST_PRIORITY, LOWEST_PRIORITY, Check, Group, Router, stranded
 
 CHECKS = Register()
@@ -150,6 +151,20 @@ def strangers(view: View) -> Verdict:
     return passed("nobody")
 
 
+@CHECKS.overall("vrrp.settled", "VRRP stands still")
+def settled(view: View) -> Verdict:
+    if not any(view.facts(node).units[KEEPALIVED_UNIT].running for node in view.answering):
+        return skipped("keepalived runs on no node that could be asked")
+    moving = restless(view.cluster, view.before, view.survey) if view.before else ()
+    if moving:
+        return failed(
+            f"VRRP does not come to rest on {', '.join(map(str, moving))}",
+            cause="; ".join(f"{node}: {', '.join(_latest(view, node))}" for node in moving),
+            hint="exlb logs keepalived --transitions",
+        )
+    return passed("yes")
+
+
 def instances(view: View) -> dict[Node, Instance]:
     """Return the instance with the VIP of every node whose keepalived tells how it runs."""
     found = {node: view.facts(node).instance(view.cluster.vip) for node in view.answering}
@@ -215,6 +230,20 @@ def _priority(instance: Instance, *failing: str) -> int:
         return instance.priority
     moved = sum(weight for name, weight in instance.weights.items() if (name in failing) == (weight < 0))
     return min(HIGHEST_PRIORITY, max(LOWEST_PRIORITY, instance.priority + moved))
+
+
+def _latest(view: View, node: Node) -> list[str]:
+    """Return since when keepalived runs on a node as it does, and for how long it has had its state."""
+    found = view.facts(node)
+    now = found.system.time if found.system else 0.0
+    changed = found.units[KEEPALIVED_UNIT].changed
+    told = [f"started or reloaded {_seconds(now - changed)} ago"] if changed is not None else []
+    return [*told, *(f"{each.state} for {_seconds(now - each.since)}" for each in found.instances)]
+
+
+def _seconds(age: float) -> str:
+    """Return a time in words; one that the node's clock, which tells whole seconds, has not come to yet is none."""
+    return f"{max(0.0, age):.0f} s"
 
 
 def _fault(view: View, node: Node, instance: Instance) -> str:

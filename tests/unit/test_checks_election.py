@@ -17,7 +17,7 @@ from exlb_fab.dump import UNWRITABLE
 from exlb_fab.facts import Address, Survey, System
 from exlb_fab.platforms import KEEPALIVED_UNIT, parse_version
 from exlb_fab.rendering import Templates
-from tests.fake import cluster
+from tests.fake import NOW, cluster
 from tests.unit.test_checks import KUBE, LB1, LB2, LB3, RUNNING, STOPPED, THREE, VIP, rendered, verdict, view
 
 CHECK = "check-haproxy"
@@ -324,6 +324,26 @@ def test_stranger_with_the_same_vrid_is_red_and_named() -> None:
     found = overall("strangers", changed(view(), LB2, LB3, master=ip_address("198.51.100.77")))
     assert (found.status, found.text) == ("fail", "198.51.100.77 is master of VRID 68, and no node of this cluster")
     assert "ROUTER_ID" in str(found.hint)
+
+
+def test_vrrp_that_moves_from_look_to_look_is_red_and_tells_who_moved_when() -> None:
+    seen = changed(replace(view(), before=view().survey), LB2, since=NOW - 1, state="MASTER")
+    units = {"haproxy": RUNNING, KEEPALIVED_UNIT: replace(RUNNING, changed=NOW - 3)}
+    moving = replace(seen, survey=Survey({**seen.survey.facts, LB2: replace(seen.facts(LB2), units=units)}, {}))
+    found = overall("settled", moving)
+    assert (found.status, found.text) == ("fail", "VRRP does not come to rest on lb2")
+    assert found.cause == "lb2: started or reloaded 3 s ago, MASTER for 1 s"
+    assert found.hint == "exlb logs keepalived --transitions"
+
+
+def test_vrrp_that_one_look_was_enough_for_stands_still() -> None:
+    assert overall("settled", changed(view(), LB2, since=NOW - 1)).status == "pass"
+    assert overall("settled", replace(view(), before=view().survey)).status == "pass"
+
+
+def test_vrrp_that_runs_nowhere_neither_moves_nor_stands_still() -> None:
+    units = {"haproxy": RUNNING, KEEPALIVED_UNIT: STOPPED}
+    assert overall("settled", view(everywhere={"units": units, "instances": ()})).status == "skip"
 
 
 def multicast(seen: View, **changes: Any) -> View:

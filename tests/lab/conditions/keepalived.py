@@ -103,6 +103,19 @@ CONDITIONS = (
         typed=f"exlb restart keepalived --nodes {THIRD}",
     ),
     Condition(
+        "something reloads keepalived of a backup again and again",
+        "keepalived",
+        On(
+            (THIRD,),
+            "systemd-run -q --collect --unit=flap sh -c 'while :; do systemctl reload keepalived; sleep 3; done'",
+            "systemctl stop flap",
+        ),
+        fail("vrrp.settled", says=f"VRRP does not come to rest on {THIRD}"),
+        # A reload begins to count anew, and between two of them little is heard.
+        also=fail("vrrp.adverts", THIRD, says="hears no adverts"),
+        takes="an election",
+    ),
+    Condition(
         "keepalived masked",
         "keepalived",
         On((THIRD,), "systemctl mask keepalived", "systemctl unmask keepalived"),
