@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from exlb_fab import keepalived
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Address, Node
-from exlb_fab.dump import SILENT, UNWRITABLE, Instance
+from exlb_fab.dump import SILENT, UNWRITABLE, Instance, Script
 from exlb_fab.keepalived import Asked
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.settling import restless
@@ -285,7 +285,31 @@ def _differences(view: View, instance: Instance, asked: Asked) -> list[str]:
         ("preemption", WORDS[instance.preempts], WORDS[asked.preempts]),
         ("password", WORDS[instance.authenticated], WORDS[asked.authenticated]),
     )
-    return [f"{name} {is_now} instead of {wanted}" for name, is_now, wanted in pairs if wanted not in (None, is_now)]
+    told = [f"{name} {is_now} instead of {wanted}" for name, is_now, wanted in pairs if wanted not in (None, is_now)]
+    both = [name for name in asked.scripts if name in instance.scripts]
+    return told + [each for name in both for each in _otherwise(name, instance.scripts[name], asked.scripts[name])]
+
+
+def _otherwise(name: str, runs: Script, asked: Script) -> Iterator[str]:
+    """Yield in what a check runs otherwise than asked for, as far as both are known."""
+    if runs.command and asked.command and _program(runs.command) != _program(asked.command):
+        yield f"{name} script {' '.join(runs.command)} instead of {' '.join(asked.command)}"
+    for keyword, is_now, wanted in (
+        ("interval", runs.interval, asked.interval),
+        ("timeout", runs.timeout, asked.timeout),
+        ("fall", runs.fall, asked.fall),
+        ("rise", runs.rise, asked.rise),
+    ):
+        if None not in (is_now, wanted) and is_now != wanted:
+            yield f"{name} {keyword} {is_now} instead of {wanted}"
+
+
+def _program(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command without the folder of its program: keepalived resolves the links in that.
+
+    Source: keepalived lib/notify.c check_script_secure, which keeps the name where it can.
+    """
+    return (command[0].rpartition("/")[2], *command[1:])
 
 
 def disagreements(found: Mapping[Node, Instance]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from exlb_fab.checks import Verdict, View
 from exlb_fab.checks.election import APISERVER_CHECK
 from exlb_fab.cluster import Backend, Listener, Node
-from exlb_fab.dump import UNWRITABLE
+from exlb_fab.dump import UNWRITABLE, Script
 from exlb_fab.facts import Address, Survey, System
 from exlb_fab.platforms import KEEPALIVED_UNIT, parse_version
 from exlb_fab.rendering import Templates
@@ -250,6 +250,43 @@ def test_what_runs_otherwise_than_asked_for_is_named(changes: dict[str, Any], te
 
 def test_what_runs_as_asked_for_is_a_pass() -> None:
     assert running().status == "pass"
+
+
+RUNS = Script(("/usr/bin/killall", "-0", "haproxy"), interval=1, timeout=2, fall=2, rise=2)
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        (replace(RUNS, command=("/usr/bin/true",)), "script /usr/bin/true instead of /usr/bin/killall -0 haproxy"),
+        (
+            replace(RUNS, command=("/usr/bin/killall", "-0", "nginx")),
+            "script /usr/bin/killall -0 nginx instead of /usr/bin/killall -0 haproxy",
+        ),
+        (replace(RUNS, interval=3600), "interval 3600 instead of 1"),
+        (replace(RUNS, timeout=60), "timeout 60 instead of 2"),
+        (replace(RUNS, fall=200), "fall 200 instead of 2"),
+        (replace(RUNS, rise=200), "rise 200 instead of 2"),
+    ],
+)
+def test_check_that_runs_otherwise_than_asked_for_is_named(script: Script, text: str) -> None:
+    found = running(scripts={CHECK: script})
+    assert (found.status, found.text) == ("fail", f"runs with {CHECK} {text}")
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {CHECK: RUNS},
+        {CHECK: replace(RUNS, command=("/nix/psmisc/bin/killall", "-0", "haproxy"))},
+        {CHECK: Script()},
+        {"another": replace(RUNS, interval=3600)},
+        {},
+    ],
+    ids=["as asked for", "in a folder that a link led to", "nothing is told", "not tracked", "no script"],
+)
+def test_check_that_does_not_run_otherwise_than_asked_for_is_a_pass(scripts: dict[str, Script]) -> None:
+    assert running(scripts=scripts).status == "pass"
 
 
 # Together

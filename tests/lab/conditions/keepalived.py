@@ -10,15 +10,27 @@ from tests.lab.conditions.faults import On, Together, drained, edited_keepalived
 _DEFAULTS = "/etc/default/keepalived"
 _KEPT_DEFAULTS = "/root/kept-defaults"
 _FAULT = {"FAILOVER": "fault"}
-_WOULD_RUN_104 = (
-    "until kill -s USR1 $(systemctl show -p MainPID --value keepalived) && "
-    'grep -q "Priority = 104" /tmp/keepalived.data; do sleep 0.2; done'
-)
 
 _KEEPALIVED_S_TMP = "nsenter -m -t $(systemctl show -p MainPID --value keepalived) --"
 _NO_KILLALL = On((THIRD,), "chmod -x /usr/bin/killall", "chmod +x /usr/bin/killall")
 # A shell may find only what can be run.
 _KILLALL_NOT_FOUND = fail("node.packages", THIRD, says="not installed: killall")
+
+
+def _loaded_and_put_back(expression: str, says: str) -> On:
+    """Have keepalived load an edit of its file, until it tells so, and put the file back as it was."""
+    runs = (
+        "until kill -s USR1 $(systemctl show -p MainPID --value keepalived) && "
+        f'grep -q "{says}" /tmp/keepalived.data; do sleep 0.2; done'
+    )
+    return On(
+        (THIRD,),
+        f"cp -a {KEEPALIVED_PATH} /root/kept && sed -i '{expression}' {KEEPALIVED_PATH} && "
+        f"! cmp -s {KEEPALIVED_PATH} /root/kept && "
+        f"systemctl reload keepalived && timeout 20 sh -c '{runs}' && mv /root/kept {KEEPALIVED_PATH}",
+        "systemctl reload keepalived",
+    )
+
 
 CONDITIONS = (
     Condition(
@@ -257,13 +269,17 @@ CONDITIONS = (
     Condition(
         "keepalived runs what is no longer in its file",
         "keepalived",
-        On(
-            (THIRD,),
-            f"cp -a {KEEPALIVED_PATH} /root/kept && sed -i 's/priority 105/priority 104/' {KEEPALIVED_PATH} && "
-            f"systemctl reload keepalived && timeout 20 sh -c '{_WOULD_RUN_104}' && mv /root/kept {KEEPALIVED_PATH}",
-            "systemctl reload keepalived",
-        ),
+        _loaded_and_put_back("s/priority 105/priority 104/", "Priority = 104"),
         fail("vrrp.running", THIRD, says="priority 104 instead of 105"),
+        typed=f"exlb restart keepalived --nodes {THIRD}",
+    ),
+    Condition(
+        "keepalived runs another check than is in its file",
+        "keepalived",
+        _loaded_and_put_back(
+            "s#/usr/bin/killall -0 haproxy#/bin/true#; s/^    interval .*/    interval 3600/", "Interval = 3600 sec"
+        ),
+        fail("vrrp.running", THIRD, says="true instead of /usr/bin/killall -0 haproxy, check-haproxy interval 3600"),
         typed=f"exlb restart keepalived --nodes {THIRD}",
     ),
 )
