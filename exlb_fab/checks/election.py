@@ -129,13 +129,11 @@ def strangers(view: View) -> Verdict:
     found = instances(view)
     if not found:
         return skipped("no node tells whom it hears")
-    ours = {each.source for each in found.values()}
-    ours |= {address for node in view.cluster.nodes for address in (node.source, node.address)}
-    ours |= {each.address.ip for node in view.answering for each in view.facts(node).addresses}
+    known = ours(view)
     heard = {
         each.master: each.router_id
         for each in found.values()
-        if each.state == "BACKUP" and each.master is not None and each.master not in ours
+        if each.state == "BACKUP" and each.master is not None and each.master not in known
     }
     if heard:
         said = ", ".join(f"{address} is master of VRID {router_id}" for address, router_id in heard.items())
@@ -143,10 +141,20 @@ def strangers(view: View) -> Verdict:
         # By an address that nobody has told us, as an IPv6 node's link-local one.
         if away and view.cluster.vrrp.mode == "multicast":
             return skipped(f"{said}: that may be {' or '.join(away)}, which could not be asked")
+        for address in heard:
+            if senders := [str(node) for node, each in found.items() if address in each.peers]:
+                return failed(
+                    f"{said}, and not in NODE_IPS",
+                    cause=f"{address} was a node of this cluster: {' and '.join(senders)} still "
+                    f"{'has' if len(senders) == 1 else 'have'} it as a peer",
+                    hint=f"put it back in NODE_IPS of environment.sh; if it is to leave: exlb push-config, "
+                    f"then exlb decommission {address}",
+                )
         return failed(
             f"{said}, and no node of this cluster",
-            cause="another cluster on this network uses the same VRID",
-            hint="choose another ROUTER_ID in environment.sh, and exlb push-config",
+            cause="another cluster on this network uses the same VRID, or a node that has left this one",
+            hint="a node that has left: exlb decommission with its address; another cluster: choose another ROUTER_ID "
+            "in environment.sh, and exlb push-config",
         )
     return passed("nobody")
 
@@ -163,6 +171,14 @@ def settled(view: View) -> Verdict:
             hint="exlb logs keepalived --transitions",
         )
     return passed("yes")
+
+
+def ours(view: View) -> frozenset[Address]:
+    """Return the addresses from which the nodes may send adverts, as far as they are known."""
+    known = {each.source for each in instances(view).values()}
+    known |= {address for node in view.cluster.nodes for address in (node.source, node.address)}
+    known |= {each.address.ip for node in view.answering for each in view.facts(node).addresses}
+    return frozenset(address for address in known if address is not None)
 
 
 def instances(view: View) -> dict[Node, Instance]:

@@ -363,6 +363,22 @@ def test_stranger_with_the_same_vrid_is_red_and_named() -> None:
     assert "ROUTER_ID" in str(found.hint)
 
 
+def test_holder_that_was_taken_out_of_the_file_is_no_other_cluster() -> None:
+    left = replace(THREE, nodes=(LB2, LB3))
+    facts = {node: found for node, found in view().survey.facts.items() if node != LB1}
+    seen = replace(view(), cluster=left, survey=Survey(facts, {}))
+    found = overall("strangers", seen)
+    assert (found.status, found.text) == ("fail", "198.51.100.11 is master of VRID 68, and not in NODE_IPS")
+    assert found.cause == "198.51.100.11 was a node of this cluster: lb2 and lb3 still have it as a peer"
+    assert "ROUTER_ID" not in str(found.hint)
+    assert str(found.hint).endswith("exlb push-config, then exlb decommission 198.51.100.11")
+    nobody = verdict("vip.single-holder", None, seen)
+    assert (nobody.text, nobody.cause) == (f"no node holds {VIP}", f"{found.text}: {found.cause}")
+    assert nobody.hint == found.hint
+    told = overall("strangers", changed(seen, LB3, peers=frozenset({LB2.address})))
+    assert told.cause == "198.51.100.11 was a node of this cluster: lb2 still has it as a peer"
+
+
 def test_vrrp_that_moves_from_look_to_look_is_red_and_tells_who_moved_when() -> None:
     seen = changed(replace(view(), before=view().survey), LB2, since=NOW - 1, state="MASTER")
     units = {"haproxy": RUNNING, KEEPALIVED_UNIT: replace(RUNNING, changed=NOW - 3)}
