@@ -153,8 +153,7 @@ def strangers(view: View) -> Verdict:
         return failed(
             f"{said}, and no node of this cluster",
             cause="another cluster on this network uses the same VRID, or a node that has left this one",
-            hint="a node that has left: exlb decommission with its address; another cluster: choose another ROUTER_ID "
-            "in environment.sh, and exlb push-config",
+            hint=parting(str(next(iter(heard)))),
         )
     return passed("nobody")
 
@@ -171,6 +170,14 @@ def settled(view: View) -> Verdict:
             hint="exlb logs keepalived --transitions",
         )
     return passed("yes")
+
+
+def parting(sender: str) -> str:
+    """Return what to do about a router with our VRID of which only the address is known."""
+    return (
+        f"a node that has left: exlb decommission {sender}; another cluster: choose another ROUTER_ID in "
+        "environment.sh, and exlb push-config"
+    )
 
 
 def ours(view: View) -> frozenset[Address]:

@@ -12,6 +12,7 @@ from tests.lab.conditions.faults import (
     STRANGER_ADDRESS,
     STRANGER_INTERFACE,
     STRANGER_MAC,
+    WORSE_ADVERT,
     On,
     Together,
     on_bastion,
@@ -39,6 +40,20 @@ CONDITIONS = (
             *fail("vip.ping", *ALL, says="does not answer ping"),
             *fail("vip.request", *ALL, says="not served"),
         ),
+        takes="an election",
+    ),
+    Condition(
+        "another router sends worse adverts with the same VRID and VIP to the holder",
+        "segment",
+        # With keepalived anew, what it has complained of is past.
+        Together(
+            (
+                On((HOLDER,), "true", "systemctl restart keepalived"),
+                stranger(*WORSE_ADVERT, VIP, ADDRESSES[0]),
+            )
+        ),
+        warn("vrrp.complaints", HOLDER, says=f"{STRANGER_ADDRESS} has sent adverts with VRID 68"),
+        status=0,
         takes="an election",
     ),
     Condition(
