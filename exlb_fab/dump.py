@@ -1,7 +1,7 @@
 """What a running keepalived writes down of itself when it is asked -> its VRRP instances. Pure.
 
 `node/keepalived.sh` asks it. The same lines were seen of 2.1.5, 2.2.7 and 2.3.3; source: keepalived vrrp/vrrp_data.c
-dump_vrrp and dump_vprocess, vrrp/vrrp_track.c dump_track_process, vrrp/vrrp_print.c vrrp_print_stats.
+dump_vrrp, dump_vscript and dump_vprocess, vrrp/vrrp_track.c dump_track_process, vrrp/vrrp_print.c vrrp_print_stats.
 """
 
 from __future__ import annotations
@@ -30,6 +30,22 @@ _FIELD = re.compile(r" {3}(\S[^=:]*?) = (.*)")
 _LIST = re.compile(r" {3}(\S.*?)(?: \(\d+\))? ?:")
 _ITEM = re.compile(r" {5,}(\S.*)")
 _COUNTER = re.compile(r" {2}(?: {2})?(\S[^:]*):(?: (\d+))?")
+# It puts quotes around each word of a command, and none of its own into one. Source: keepalived lib/notify.c cmd_str_r.
+_COMMAND = re.compile(r"'[^']*'(?: '[^']*')*")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How keepalived runs a check that is a script, or is asked to: its words, and times in seconds.
+
+    None is what is not told. `timeout` is after how long a run counts as failed.
+    """
+
+    command: tuple[str, ...] | None = None
+    interval: int | None = None
+    timeout: int | None = None
+    fall: int | None = None
+    rise: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +54,9 @@ class Instance:
 
     `since` is when it came to its state, in seconds of the node's clock. `master` is whose adverts a backup hears.
     `peers` are empty where it sends to a multicast group. `weights` are those of its checks, scripts and processes, by
-    name; `passing` are the checks that pass. `counters` are those of keepalived since it was started, "KIND: NAME" as
-    it calls them; `earlier` is what they were at an earlier look, empty where there was none.
+    name; `passing` are the checks that pass, `scripts` those that are a script. `counters` are those of keepalived
+    since it was started, "KIND: NAME" as it calls them; `earlier` is what they were at an earlier look, empty where
+    there was none.
     """
 
     name: str
@@ -59,6 +76,7 @@ class Instance:
     peers: frozenset[Address]
     weights: Mapping[str, int]
     passing: frozenset[str] = frozenset()
+    scripts: Mapping[str, Script] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
     earlier: Mapping[str, int] = field(default_factory=dict)
 
@@ -91,10 +109,11 @@ def parse(text: str, earlier: str = "") -> tuple[Instance, ...]:
         for name, fields, _ in _blocks(sections.get(section, ()), kind)
         if fields.get(field_name) == good
     )
+    scripts = {name: _script(fields) for name, fields, _ in _blocks(sections.get("VRRP Scripts", ()), "VRRP Script")}
     counters = _counters(sections.get("Statistics", ()))
     before = _counters(earlier.split("\n"))
     return tuple(
-        replace(_instance(name, fields, lists, passing, counters.get(name, {})), earlier=before.get(name, {}))
+        replace(_instance(name, fields, lists, passing, scripts, counters.get(name, {})), earlier=before.get(name, {}))
         for name, fields, lists in _blocks(sections.get("VRRP Topology", ()), "VRRP Instance")
     )
 
@@ -133,6 +152,7 @@ def _instance(
     fields: Mapping[str, str],
     lists: Mapping[str, list[str]],
     passing: frozenset[str],
+    scripts: Mapping[str, Script],
     counters: Mapping[str, int],
 ) -> Instance:
     try:
@@ -157,12 +177,30 @@ def _instance(
             peers=frozenset(map(_address, lists.get("Unicast Peer", ()))),
             weights=weights,
             passing=passing & weights.keys(),
+            scripts={name: script for name, script in scripts.items() if name in weights},
             counters=counters,
         )
     except KeyError as missing:
         raise ValueError(f"instance {name}: keepalived does not tell its {missing.args[0]}") from missing
     except (ValueError, StopIteration) as error:
         raise ValueError(f"instance {name}: keepalived tells what exlb does not understand: {error}") from error
+
+
+def _script(fields: Mapping[str, str]) -> Script:
+    command = fields.get("Command", "")
+    return Script(
+        command=tuple(command[1:-1].split("' '")) if _COMMAND.fullmatch(command) else None,
+        interval=_whole(fields.get("Interval")),
+        timeout=_whole(fields.get("Timeout")),
+        fall=_whole(fields.get("Fall")),
+        rise=_whole(fields.get("Rise")),
+    )
+
+
+def _whole(said: str | None) -> int | None:
+    """Read `2` or `2 sec`, None where it is something else."""
+    number, _, unit = (said or "").partition(" ")
+    return int(number) if number.isdecimal() and unit in ("", "sec") else None
 
 
 def _master(said: str | None) -> Address | None:

@@ -6,9 +6,11 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, NamedTuple
+
+from exlb_fab.dump import Script
 
 Address = IPv4Address | IPv6Address
 Kind = Literal["none", "compatible", "incompatible", "restart"]
@@ -142,7 +144,7 @@ class KeepalivedChange:
 class Asked:
     """What a keepalived.conf asks of the instance that has a VIP; None where it leaves that to keepalived.
 
-    `weights` are those of the checks that it tracks, by name; 0 is FAULT.
+    `weights` are those of the checks that it tracks, by name; 0 is FAULT. `scripts` are those that are a script.
     """
 
     router_id: int | None
@@ -154,6 +156,7 @@ class Asked:
     vips: frozenset[Address]
     peers: frozenset[Address]
     weights: Mapping[str, int]
+    scripts: Mapping[str, Script] = field(default_factory=dict)
 
 
 # The files of a cluster are asked many questions, and there are few of them.
@@ -225,6 +228,7 @@ def asked(text: str, vip: Address) -> Asked | None:
         if vip in vips:
             said = {words[0]: words[1] for words in stated if len(words) > 1}
             router_id = said.get("virtual_router_id", "")
+            tracked = [each.words for each in inside if each.path[-1] in _TRACKED]
             return Asked(
                 router_id=int(router_id) if router_id.isdecimal() else None,
                 interface=said.get("interface"),
@@ -234,7 +238,8 @@ def asked(text: str, vip: Address) -> Asked | None:
                 authenticated=any(each.path[-1] == "authentication" for each in inside),
                 vips=vips,
                 peers=_addresses(each for each in inside if each.path[-1] == "unicast_peer"),
-                weights={each.words[0]: _weight(found, each.words) for each in inside if each.path[-1] in _TRACKED},
+                weights={words[0]: _weight(found, words) for words in tracked},
+                scripts={name: script for name, *_ in tracked if (script := _script(found, name))},
             )
     return None
 
@@ -252,6 +257,33 @@ def _weight(found: frozenset[Statement], tracked: Sequence[str]) -> int:
             case ["weight", weight, *_] if re.fullmatch(r"[+-]?[0-9]+", weight):
                 return int(weight)
     return 0
+
+
+def _script(found: frozenset[Statement], name: str) -> Script | None:
+    """Return what a check is defined as, None where that is no script; what is stated twice is not told.
+
+    Source: keepalived.conf(5) `vrrp_script`: quotes are around a whole command; what is in quotes within it, or behind
+    a backslash, is not looked into.
+    """
+    stated = [each.words for each in found if f"vrrp_script {name}" in each.path]
+    if not stated:
+        return None
+
+    def said(keyword: str) -> str:
+        values = [words[1:] for words in stated if words[0] == keyword]
+        return values[0][0] if len(values) == 1 and len(values[0]) == 1 else ""
+
+    def whole(keyword: str) -> int | None:
+        return int(value) if (value := said(keyword)).isdecimal() else None
+
+    command = said("script").removeprefix('"').removesuffix('"')
+    return Script(
+        command=None if set("'\"\\") & set(command) else tuple(command.split()) or None,
+        interval=whole("interval"),
+        timeout=whole("timeout"),
+        fall=whole("fall"),
+        rise=whole("rise"),
+    )
 
 
 def preempting(text: str) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from exlb_fab import keepalived
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Address, Node
-from exlb_fab.dump import SILENT, UNWRITABLE, Instance
+from exlb_fab.dump import SILENT, UNWRITABLE, Instance, Script
 from exlb_fab.keepalived import Asked
 from exlb_fab.platforms import KEEPALIVED_UNIT
+from exlb_fab.settling import restless
 from exlb_fab.vrrp import HIGHEST_PRIORITY, LOWEST_PRIORITY, Check, Group, Router, stranded
 
 CHECKS = Register()
@@ -128,13 +129,11 @@ def strangers(view: View) -> Verdict:
     found = instances(view)
     if not found:
         return skipped("no node tells whom it hears")
-    ours = {each.source for each in found.values()}
-    ours |= {address for node in view.cluster.nodes for address in (node.source, node.address)}
-    ours |= {each.address.ip for node in view.answering for each in view.facts(node).addresses}
+    known = ours(view)
     heard = {
         each.master: each.router_id
         for each in found.values()
-        if each.state == "BACKUP" and each.master is not None and each.master not in ours
+        if each.state == "BACKUP" and each.master is not None and each.master not in known
     }
     if heard:
         said = ", ".join(f"{address} is master of VRID {router_id}" for address, router_id in heard.items())
@@ -142,12 +141,51 @@ def strangers(view: View) -> Verdict:
         # By an address that nobody has told us, as an IPv6 node's link-local one.
         if away and view.cluster.vrrp.mode == "multicast":
             return skipped(f"{said}: that may be {' or '.join(away)}, which could not be asked")
+        for address in heard:
+            if senders := [str(node) for node, each in found.items() if address in each.peers]:
+                return failed(
+                    f"{said}, and not in NODE_IPS",
+                    cause=f"{address} was a node of this cluster: {' and '.join(senders)} still "
+                    f"{'has' if len(senders) == 1 else 'have'} it as a peer",
+                    hint=f"put it back in NODE_IPS of environment.sh; if it is to leave: exlb push-config, "
+                    f"then exlb decommission {address}",
+                )
         return failed(
             f"{said}, and no node of this cluster",
-            cause="another cluster on this network uses the same VRID",
-            hint="choose another ROUTER_ID in environment.sh, and exlb push-config",
+            cause="another cluster on this network uses the same VRID, or a node that has left this one",
+            hint=parting(str(next(iter(heard)))),
         )
     return passed("nobody")
+
+
+@CHECKS.overall("vrrp.settled", "VRRP stands still")
+def settled(view: View) -> Verdict:
+    if not any(view.facts(node).units[KEEPALIVED_UNIT].running for node in view.answering):
+        return skipped("keepalived runs on no node that could be asked")
+    moving = restless(view.cluster, view.before, view.survey) if view.before else ()
+    if moving:
+        return failed(
+            f"VRRP does not come to rest on {', '.join(map(str, moving))}",
+            cause="; ".join(f"{node}: {', '.join(_latest(view, node))}" for node in moving),
+            hint="exlb logs keepalived --transitions",
+        )
+    return passed("yes")
+
+
+def parting(sender: str) -> str:
+    """Return what to do about a router with our VRID of which only the address is known."""
+    return (
+        f"a node that has left: exlb decommission {sender}; another cluster: choose another ROUTER_ID in "
+        "environment.sh, and exlb push-config"
+    )
+
+
+def ours(view: View) -> frozenset[Address]:
+    """Return the addresses from which the nodes may send adverts, as far as they are known."""
+    known = {each.source for each in instances(view).values()}
+    known |= {address for node in view.cluster.nodes for address in (node.source, node.address)}
+    known |= {each.address.ip for node in view.answering for each in view.facts(node).addresses}
+    return frozenset(address for address in known if address is not None)
 
 
 def instances(view: View) -> dict[Node, Instance]:
@@ -217,6 +255,20 @@ def _priority(instance: Instance, *failing: str) -> int:
     return min(HIGHEST_PRIORITY, max(LOWEST_PRIORITY, instance.priority + moved))
 
 
+def _latest(view: View, node: Node) -> list[str]:
+    """Return since when keepalived runs on a node as it does, and for how long it has had its state."""
+    found = view.facts(node)
+    now = found.system.time if found.system else 0.0
+    changed = found.units[KEEPALIVED_UNIT].changed
+    told = [f"started or reloaded {_seconds(now - changed)} ago"] if changed is not None else []
+    return [*told, *(f"{each.state} for {_seconds(now - each.since)}" for each in found.instances)]
+
+
+def _seconds(age: float) -> str:
+    """Return a time in words; one that the node's clock, which tells whole seconds, has not come to yet is none."""
+    return f"{max(0.0, age):.0f} s"
+
+
 def _fault(view: View, node: Node, instance: Instance) -> str:
     """Return why an instance all of whose checks pass is in FAULT."""
     if instance.interface in view.facts(node).down:
@@ -256,7 +308,31 @@ def _differences(view: View, instance: Instance, asked: Asked) -> list[str]:
         ("preemption", WORDS[instance.preempts], WORDS[asked.preempts]),
         ("password", WORDS[instance.authenticated], WORDS[asked.authenticated]),
     )
-    return [f"{name} {is_now} instead of {wanted}" for name, is_now, wanted in pairs if wanted not in (None, is_now)]
+    told = [f"{name} {is_now} instead of {wanted}" for name, is_now, wanted in pairs if wanted not in (None, is_now)]
+    both = [name for name in asked.scripts if name in instance.scripts]
+    return told + [each for name in both for each in _otherwise(name, instance.scripts[name], asked.scripts[name])]
+
+
+def _otherwise(name: str, runs: Script, asked: Script) -> Iterator[str]:
+    """Yield in what a check runs otherwise than asked for, as far as both are known."""
+    if runs.command and asked.command and _program(runs.command) != _program(asked.command):
+        yield f"{name} script {' '.join(runs.command)} instead of {' '.join(asked.command)}"
+    for keyword, is_now, wanted in (
+        ("interval", runs.interval, asked.interval),
+        ("timeout", runs.timeout, asked.timeout),
+        ("fall", runs.fall, asked.fall),
+        ("rise", runs.rise, asked.rise),
+    ):
+        if None not in (is_now, wanted) and is_now != wanted:
+            yield f"{name} {keyword} {is_now} instead of {wanted}"
+
+
+def _program(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command without the folder of its program: keepalived resolves the links in that.
+
+    Source: keepalived lib/notify.c check_script_secure, which keeps the name where it can.
+    """
+    return (command[0].rpartition("/")[2], *command[1:])
 
 
 def disagreements(found: Mapping[Node, Instance]) -> list[str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
+
+from exlb_fab.checks import election
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node
 from exlb_fab.host import Tracker
@@ -11,6 +15,10 @@ CHECKS = Register()
 
 _SHOWN_CHARACTERS = 100
 
+# What a master and a backup log of an advert of a lower priority: peers send them around an election.
+_LOWER = re.compile(
+    r"eceived (?:advert|lower priority \(\d+\) advert) from (?P<sender>\S+) (?:with lower|- discarding)"
+)
 _WRONG = {
     "missing": "is not there",
     "not-executable": "is not executable",
@@ -56,13 +64,31 @@ def _bring(wrong: list[Tracker]) -> str:
     return "exlb install" if any(each.name == KILLALL for each in wrong) else "exlb push-config"
 
 
-@CHECKS.per_node("vrrp.complaints", "keepalived has not dropped adverts of late")
+@CHECKS.per_node("vrrp.complaints", "keepalived has not dropped adverts of late, nor heard a stranger's")
 def complaints(view: View, node: Node) -> Verdict:
     found = view.facts(node)
     if not found.units[KEEPALIVED_UNIT].running:
         return skipped(f"{KEEPALIVED_UNIT} does not run")
-    if found.complaints:
-        vrid = view.cluster.vrrp.router_id
-        hint = f"another cluster with VRID {vrid}? exlb logs {KEEPALIVED_UNIT} --nodes {node}"
-        return warned("dropped adverts in the last minutes", cause="\n".join(found.complaints), hint=hint)
+    vrid, logs = view.cluster.vrrp.router_id, f"exlb logs {KEEPALIVED_UNIT} --nodes {node}"
+    senders = {line: _LOWER.search(line) for line in found.complaints}
+    if dropped := [line for line, lower in senders.items() if not lower]:
+        hint = f"another cluster with VRID {vrid}? {logs}"
+        return warned("dropped adverts in the last minutes", cause="\n".join(dropped), hint=hint)
+    strange = {lower["sender"]: line for line, lower in senders.items() if lower and _is_strange(view, lower["sender"])}
+    if strange:
+        return warned(
+            f"{', '.join(strange)} has sent adverts with VRID {vrid} of late, and is no node of this cluster",
+            cause="\n".join((*strange.values(), f"it would take {view.cluster.vip} if it heard no better router")),
+            hint=f"{logs}; {election.parting(next(iter(strange)))}",
+        )
     return passed("no complaint")
+
+
+def _is_strange(view: View, sender: str) -> bool:
+    """Tell whether an address is surely no node's; by multicast, one that could not be asked may send from any."""
+    if view.cluster.vrrp.mode == "multicast" and len(view.answering) < len(view.cluster.nodes):
+        return False
+    try:
+        return ip_address(sender) not in election.ours(view)
+    except ValueError:
+        return False

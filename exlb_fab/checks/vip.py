@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
-from exlb_fab.checks.election import instances, is_vip_awaited
+from exlb_fab.checks.election import instances, is_vip_awaited, strangers
 from exlb_fab.checks.hearing import split
 from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node, Vip
@@ -42,7 +42,10 @@ def _nobody(view: View) -> Verdict:
         return warned(text, hint="have it answer again: exlb verify --only node.ssh says what is wrong")
     if is_vip_awaited(view):
         return passed(f"no node holds {vip}, and none can while there is no apiserver: FAILOVER=fault, TRACK=apiserver")
-    return failed(f"no node holds {vip}", cause=_why_nobody(view), hint="exlb logs keepalived --transitions")
+    said, stranger = f"no node holds {vip}", strangers(view)
+    if stranger.status == "fail":
+        return failed(said, cause=f"{stranger.text}: {stranger.cause}", hint=stranger.hint)
+    return failed(said, cause=_why_nobody(view), hint="exlb logs keepalived --transitions")
 
 
 def _why_nobody(view: View) -> str | None:

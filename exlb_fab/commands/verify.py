@@ -82,13 +82,13 @@ def verify(cluster: Cluster, options: VerifyOptions, fleet: Fleet) -> VerifyRepo
     chosen = select(cluster, options.nodes)
     asked = selected(options.checks, VERIFY)
     templates = rendering.Templates(options.templates)
-    survey = _observed(cluster, fleet)
+    survey, before = _observed(cluster, fleet)
     desired = {
         node: rendering.render(cluster, node, templates, found.target(cluster))
         for node, found in survey.facts.items()
         if node.interface or found.interface_of(*cluster.vips)
     }
-    view = View(cluster, survey, desired, options.expect_no_apiserver)
+    view = View(cluster, survey, desired, options.expect_no_apiserver, before=before)
     if not fleet.stopped:
         view = _from_bastion(view)
     verdicts = [v for v in checks.verdicts(view, asked) if v.node is None or v.node in chosen]
@@ -133,8 +133,8 @@ def _from_bastion(view: View) -> View:
     return replace(view, past_vip=client.request(questions.node_url(cluster, holder)))
 
 
-def _observed(cluster: Cluster, fleet: Fleet) -> Survey:
-    """Return what one probe of every node found; where VRRP is not settled, what a later one did."""
+def _observed(cluster: Cluster, fleet: Fleet) -> tuple[Survey, Survey | None]:
+    """Return what one probe of every node found; where VRRP is not settled, what a later one did and the one before."""
 
     def look() -> Survey:
         return fleet.survey(
@@ -143,7 +143,7 @@ def _observed(cluster: Cluster, fleet: Fleet) -> Survey:
             lambda node: [*questions.configuration_questions(cluster), *questions.service_questions(cluster, node)],
         )
 
-    survey = look()
+    survey, before = look(), None
     for _ in range(MOST_LOOKS - 1):
         seconds = unsettled_seconds(cluster, survey)
         if not seconds:
@@ -152,8 +152,8 @@ def _observed(cluster: Cluster, fleet: Fleet) -> Survey:
         fleet.wait(seconds)
         if fleet.stopped:
             break
-        survey = look()
-    return survey
+        survey, before = look(), survey
+    return survey, before
 
 
 def _backends(cluster: Cluster, survey: Survey) -> tuple[BackendRow, ...]:

@@ -127,13 +127,20 @@ state_of() {
 	if [ -n "$interpreter" ] && [ ! -x "$interpreter" ]; then echo no-interpreter; else echo there; fi
 }
 
-# keepalived_complaints: what it has logged of adverts that it drops, since it was started, of the last minutes alone.
+# keepalived_complaints: what it has logged of adverts that it drops, and of each sender of a lower priority, since it was
+# started, of the last minutes alone. Source: keepalived vrrp/vrrp.c vrrp_state_master_rx, vrrp_state_backup.
 keepalived_complaints() {
 	since=$(($(date +%s) - complaint_seconds))
 	began=$(started)
 	if [ "$began" -gt "$since" ]; then since=$began; fi
-	journalctl -u keepalived.service --since "@$since" -n 1000 --no-pager -o cat 2>/dev/null |
+	said=$(journalctl -u keepalived.service --since "@$since" -n 1000 --no-pager -o cat 2>/dev/null) || said=
+	printf '%s\n' "$said" |
 		grep -e 'bogus VRRP packet' -e 'associated with VRID' -e 'invalid passwd' | sort -u | tail -n 5
+	# Of each sender one: after an election there are some of every peer.
+	printf '%s\n' "$said" |
+		sed -n -e 's/.*Received advert from \([^ ]*\) with lower priority .*/\1 &/p' \
+			-e 's/.*received lower priority ([0-9]*) advert from \([^ ]*\) - discarding.*/\1 &/p' |
+		sort -u -k 1,1 | cut -d ' ' -f 2- | tail -n 20
 	return 0
 }
 

@@ -16,7 +16,7 @@ import pexpect
 import pytest
 from typer.testing import CliRunner
 
-from exlb_fab.checks import CHECKS
+from exlb_fab.checks import CHECKS, election
 from exlb_fab.cli.app import app
 from exlb_fab.commands import verify
 from exlb_fab.errors import UnreachableError
@@ -460,3 +460,15 @@ def test_verify_looks_again_until_vrrp_is_settled_and_at_most_three_times(
     green.exlb("verify")
     assert waited == waits
     assert {count - before[name] for name, count in green.fleet.count("").items()} == {2 + len(waits)}
+
+
+@pytest.mark.parametrize(("seconds", "status"), [((0,), 0), ((4, 0), 1), ((4, 4, 4), 1)])
+def test_what_moved_between_the_last_two_looks_is_judged(
+    green: Site, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...], status: int
+) -> None:
+    left = iter(seconds)
+    monkeypatch.setattr(verify, "unsettled_seconds", lambda cluster, survey: next(left))
+    monkeypatch.setattr(Fleet, "wait", lambda fleet, seconds: None)
+    monkeypatch.setattr(election, "restless", lambda cluster, before, now: () if before is now else cluster.nodes[:1])
+    ran = green.exlb("verify", status=status)
+    assert ("VRRP does not come to rest on lb1" in ran.said) is bool(status)

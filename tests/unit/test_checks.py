@@ -224,6 +224,7 @@ def test_nothing_can_be_said_where_no_node_answers() -> None:
         "vrrp.agree",
         "vrrp.law",
         "vrrp.strangers",
+        "vrrp.settled",
         "backend.any",
         "certificate.names",
         "certificate.dates",

@@ -13,11 +13,11 @@ import pytest
 from exlb_fab.checks import Verdict, View
 from exlb_fab.checks.election import APISERVER_CHECK
 from exlb_fab.cluster import Backend, Listener, Node
-from exlb_fab.dump import UNWRITABLE
+from exlb_fab.dump import UNWRITABLE, Script
 from exlb_fab.facts import Address, Survey, System
 from exlb_fab.platforms import KEEPALIVED_UNIT, parse_version
 from exlb_fab.rendering import Templates
-from tests.fake import cluster
+from tests.fake import NOW, cluster
 from tests.unit.test_checks import KUBE, LB1, LB2, LB3, RUNNING, STOPPED, THREE, VIP, rendered, verdict, view
 
 CHECK = "check-haproxy"
@@ -252,6 +252,43 @@ def test_what_runs_as_asked_for_is_a_pass() -> None:
     assert running().status == "pass"
 
 
+RUNS = Script(("/usr/bin/killall", "-0", "haproxy"), interval=1, timeout=2, fall=2, rise=2)
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        (replace(RUNS, command=("/usr/bin/true",)), "script /usr/bin/true instead of /usr/bin/killall -0 haproxy"),
+        (
+            replace(RUNS, command=("/usr/bin/killall", "-0", "nginx")),
+            "script /usr/bin/killall -0 nginx instead of /usr/bin/killall -0 haproxy",
+        ),
+        (replace(RUNS, interval=3600), "interval 3600 instead of 1"),
+        (replace(RUNS, timeout=60), "timeout 60 instead of 2"),
+        (replace(RUNS, fall=200), "fall 200 instead of 2"),
+        (replace(RUNS, rise=200), "rise 200 instead of 2"),
+    ],
+)
+def test_check_that_runs_otherwise_than_asked_for_is_named(script: Script, text: str) -> None:
+    found = running(scripts={CHECK: script})
+    assert (found.status, found.text) == ("fail", f"runs with {CHECK} {text}")
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {CHECK: RUNS},
+        {CHECK: replace(RUNS, command=("/nix/psmisc/bin/killall", "-0", "haproxy"))},
+        {CHECK: Script()},
+        {"another": replace(RUNS, interval=3600)},
+        {},
+    ],
+    ids=["as asked for", "in a folder that a link led to", "nothing is told", "not tracked", "no script"],
+)
+def test_check_that_does_not_run_otherwise_than_asked_for_is_a_pass(scripts: dict[str, Script]) -> None:
+    assert running(scripts=scripts).status == "pass"
+
+
 # Together
 
 
@@ -324,6 +361,42 @@ def test_stranger_with_the_same_vrid_is_red_and_named() -> None:
     found = overall("strangers", changed(view(), LB2, LB3, master=ip_address("198.51.100.77")))
     assert (found.status, found.text) == ("fail", "198.51.100.77 is master of VRID 68, and no node of this cluster")
     assert "ROUTER_ID" in str(found.hint)
+
+
+def test_holder_that_was_taken_out_of_the_file_is_no_other_cluster() -> None:
+    left = replace(THREE, nodes=(LB2, LB3))
+    facts = {node: found for node, found in view().survey.facts.items() if node != LB1}
+    seen = replace(view(), cluster=left, survey=Survey(facts, {}))
+    found = overall("strangers", seen)
+    assert (found.status, found.text) == ("fail", "198.51.100.11 is master of VRID 68, and not in NODE_IPS")
+    assert found.cause == "198.51.100.11 was a node of this cluster: lb2 and lb3 still have it as a peer"
+    assert "ROUTER_ID" not in str(found.hint)
+    assert str(found.hint).endswith("exlb push-config, then exlb decommission 198.51.100.11")
+    nobody = verdict("vip.single-holder", None, seen)
+    assert (nobody.text, nobody.cause) == (f"no node holds {VIP}", f"{found.text}: {found.cause}")
+    assert nobody.hint == found.hint
+    told = overall("strangers", changed(seen, LB3, peers=frozenset({LB2.address})))
+    assert told.cause == "198.51.100.11 was a node of this cluster: lb2 still has it as a peer"
+
+
+def test_vrrp_that_moves_from_look_to_look_is_red_and_tells_who_moved_when() -> None:
+    seen = changed(replace(view(), before=view().survey), LB2, since=NOW - 1, state="MASTER")
+    units = {"haproxy": RUNNING, KEEPALIVED_UNIT: replace(RUNNING, changed=NOW - 3)}
+    moving = replace(seen, survey=Survey({**seen.survey.facts, LB2: replace(seen.facts(LB2), units=units)}, {}))
+    found = overall("settled", moving)
+    assert (found.status, found.text) == ("fail", "VRRP does not come to rest on lb2")
+    assert found.cause == "lb2: started or reloaded 3 s ago, MASTER for 1 s"
+    assert found.hint == "exlb logs keepalived --transitions"
+
+
+def test_vrrp_that_one_look_was_enough_for_stands_still() -> None:
+    assert overall("settled", changed(view(), LB2, since=NOW - 1)).status == "pass"
+    assert overall("settled", replace(view(), before=view().survey)).status == "pass"
+
+
+def test_vrrp_that_runs_nowhere_neither_moves_nor_stands_still() -> None:
+    units = {"haproxy": RUNNING, KEEPALIVED_UNIT: STOPPED}
+    assert overall("settled", view(everywhere={"units": units, "instances": ()})).status == "skip"
 
 
 def multicast(seen: View, **changes: Any) -> View:

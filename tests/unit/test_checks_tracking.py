@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from exlb_fab.checks import Verdict
 from exlb_fab.facts import System
 from exlb_fab.host import Tracker
 from tests.fake import NOW
-from tests.unit.test_checks import LB2, RUNNING, STOPPED, verdict, view
+from tests.unit.test_checks import LB1, LB2, RUNNING, STOPPED, THREE, verdict, view
 
 KILLALL = "/usr/bin/killall"
 SCRIPT = "/etc/keepalived/exlb-check-port-0123.sh"
@@ -84,6 +85,33 @@ def test_dropped_adverts_are_a_warning_in_keepalived_s_own_words() -> None:
     assert (found.status, found.cause) == ("warn", "bogus VRRP packet received on eth0 !!!")
     assert found.hint == "another cluster with VRID 68? exlb logs keepalived --nodes lb2"
     assert verdict("vrrp.complaints", LB2, view()).status == "pass"
+
+
+LOWER = "(VI) Received advert from 198.51.100.{} with lower priority 50, ours 120, forcing new election"
+DISCARDED = "(VI) received lower priority (50) advert from 198.51.100.{} - discarding"
+
+
+@pytest.mark.parametrize("line", [LOWER, DISCARDED])
+def test_stranger_of_a_lower_priority_is_a_warning_and_peers_are_none(line: str) -> None:
+    found = verdict("vrrp.complaints", LB2, view(complaints=(line.format(11), line.format(66))))
+    assert found.status == "warn"
+    assert found.text.startswith("198.51.100.66 has sent adverts with VRID 68")
+    assert str(found.cause).startswith(line.format(66))
+    assert "exlb decommission 198.51.100.66;" in str(found.hint)
+    assert verdict("vrrp.complaints", LB2, view(complaints=(line.format(11), line.format(13)))).status == "pass"
+
+
+def test_dropped_adverts_are_told_before_those_of_peers() -> None:
+    found = verdict("vrrp.complaints", LB2, view(complaints=("bogus VRRP packet received", LOWER.format(11))))
+    assert (found.text, found.cause) == ("dropped adverts in the last minutes", "bogus VRRP packet received")
+
+
+def test_sender_that_may_be_a_node_that_could_not_be_asked_is_no_stranger() -> None:
+    line = LOWER.format(66).replace("198.51.100.66", "fe80::66")
+    by_group = replace(THREE, vrrp=replace(THREE.vrrp, mode="multicast"))
+    assert verdict("vrrp.complaints", LB2, view(of=by_group, complaints=(line,))).status == "warn"
+    assert verdict("vrrp.complaints", LB2, view(of=by_group, away=[LB1], complaints=(line,))).status == "pass"
+    assert verdict("vrrp.complaints", LB2, view(away=[LB1], complaints=(LOWER.format(66),))).status == "warn"
 
 
 @pytest.mark.parametrize("name", ["vrrp.tracker", "vrrp.complaints"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from exlb_fab.dump import RECEIVED, SENT, Instance, parse
+from exlb_fab.dump import RECEIVED, SENT, Instance, Script, parse
 
 DUMPS = Path(__file__).parent / "dumps"
 RECORDED = sorted(path.stem for path in DUMPS.iterdir())
@@ -31,6 +31,7 @@ MASTER = Instance(
     peers=frozenset({ADDRESSES[12], ADDRESSES[13], ADDRESSES[14]}),
     weights={"check-haproxy": -60},
     passing=frozenset({"check-haproxy"}),
+    scripts={"check-haproxy": Script(("/usr/bin/killall", "-0", "haproxy"), 1, 2, 2, 2)},
 )
 
 
@@ -103,6 +104,31 @@ def test_version_3_tells_its_interval_in_milliseconds(name: str) -> None:
     assert (found.version, found.advert_seconds, found.preempts) == (3, 0.3, False)
 
 
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_release_tells_what_its_script_is_and_how_often_it_runs(name: str) -> None:
+    slow = name in ("2.1.5-multicast", "2.2.7-fault")
+    times = (5, 2, 1, 1) if slow else (1, 2, 2, 2)
+    assert instance(name).scripts == {"check-haproxy": Script(("/usr/bin/killall", "-0", "haproxy"), *times)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "expected"),
+    [
+        ("Interval = 1 sec", "Interval = 3600 sec", "interval", 3600),
+        ("Interval = 1 sec", "Interval = 300 milli-sec", "interval", None),
+        ("   Rise = 2\n", "", "rise", None),
+        ("'/usr/bin/killall' '-0' 'haproxy'", "'/bin/true'", "command", ("/bin/true",)),
+        ("'/usr/bin/killall' '-0' 'haproxy'", "'/bin/sh' '-c' 'echo 'quoted''", "command", None),
+    ],
+)
+def test_of_a_script_only_what_is_understood_is_told(old: str, new: str, field: str, expected: object) -> None:
+    dump = text("2.2.7-backup")
+    assert old in dump
+    (found,) = parse(dump.replace(old, new))
+    script, recorded = found.scripts["check-haproxy"], MASTER.scripts["check-haproxy"]
+    assert asdict(script) == {**asdict(recorded), field: expected}
+
+
 PROCESS = """\
 ------< VRRP Track processes >------
  VRRP Track process = check-haproxy
@@ -132,6 +158,7 @@ def test_tracked_process_is_a_check_like_any() -> None:
     found = tracking("false")
     assert (found.weights, found.failing) == ({"check-haproxy": -60}, ("check-haproxy",))
     assert tracking("true").failing == ()
+    assert found.scripts == {}
 
 
 def test_nothing_was_said() -> None:

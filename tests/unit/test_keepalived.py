@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exlb_fab.dump import Script
 from exlb_fab.keepalived import (
     CLASSES,
     RULES,
@@ -403,6 +404,36 @@ def test_what_a_file_asks_of_its_instance_is_read_back() -> None:
     vips = frozenset(map(ip_address, ("198.51.100.100", "198.51.100.101")))
     peers = frozenset([ip_address("198.51.100.12")])
     weights = {"check-a": -60, "check-b": 5, "check-c": 0}
-    expected = Asked(68, "eth0", 100, 0.5, False, True, vips, peers, weights)
+    scripts = {"check-a": Script(("a",)), "check-b": Script(("b",))}
+    expected = Asked(68, "eth0", 100, 0.5, False, True, vips, peers, weights, scripts)
     assert asked(text, ip_address("198.51.100.101")) == expected
     assert asked(text, ip_address("198.51.100.1")) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ('script "/usr/bin/killall -0 haproxy"', Script(("/usr/bin/killall", "-0", "haproxy"))),
+        ("script /usr/bin/true\n interval 2\n timeout 3\n fall 4\n rise 5", Script(("/usr/bin/true",), 2, 3, 4, 5)),
+        ("script /usr/bin/killall -0 haproxy", Script()),
+        ("script \"/bin/sh -c 'exit 0'\"", Script()),
+        ('script "/bin/echo a\\ b"', Script()),
+        ("script /bin/a\n script /bin/b\n interval 1.5\n fall 2\n fall 3", Script()),
+    ],
+)
+def test_what_a_script_is_asked_to_be_is_read_as_far_as_it_is_plain(stated: str, expected: Script) -> None:
+    text = f"""vrrp_script check-a {{
+      {stated}
+    }}
+    vrrp_instance VI {{
+      track_script {{
+        check-a
+      }}
+      virtual_ipaddress {{
+        198.51.100.100
+      }}
+    }}
+    """
+    found = asked(text, ip_address("198.51.100.100"))
+    assert found is not None
+    assert found.scripts == {"check-a": expected}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from exlb_fab.dump import RECEIVED
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Facts, Reply, Survey, System, Unit
 from exlb_fab.questions import vip_url
-from exlb_fab.settling import unsettled_seconds
+from exlb_fab.settling import restless, unsettled_seconds
 from exlb_fab.vrrp import settle_seconds
 from tests.fake import cluster, converged, holding, instance
 from tests.unit.test_checks import DESIRED, STOPPED
@@ -100,3 +101,42 @@ def test_node_that_does_not_tell_its_times_settles_nothing() -> None:
 def test_backup_that_hears_nothing_is_looked_at_again() -> None:
     silent: dict[str, Any] = {"counters": {RECEIVED: 9}, "earlier": {RECEIVED: 9}}
     assert seconds(facts(1), facts(2, **since(LONG_AGO, **silent)), facts(3)) == SETTLE
+
+
+def moved(before: Sequence[Facts], now: Sequence[Facts]) -> list[str]:
+    """Return the nodes that do not come to rest between two looks at the first nodes."""
+    first, second = (Survey(dict(zip(THREE.nodes, found, strict=False)), {}) for found in (before, now))
+    return [node.name for node in restless(THREE, first, second)]
+
+
+def test_node_that_has_changed_again_since_the_look_before_does_not_come_to_rest() -> None:
+    restarted: dict[str, Any] = {"units": {"haproxy": RUNNING, "keepalived": replace(RUNNING, changed=NOW - 2)}}
+    assert moved([facts(1), facts(2), facts(3)], [facts(1), facts(2, **since(NOW - 1)), facts(3)]) == ["lb2"]
+    assert moved([facts(1), facts(2), facts(3)], [facts(1), facts(2), facts(3, **restarted)]) == ["lb3"]
+
+
+def test_election_that_has_ended_by_the_last_look_is_at_rest() -> None:
+    held = [facts(1), facts(2, **since(NOW - SETTLE)), facts(3)]
+    assert moved([facts(1), facts(2, **since(NOW - SETTLE - 1)), facts(3)], held) == []
+
+
+def test_change_that_both_looks_have_seen_is_at_rest() -> None:
+    # The clock of a node tells whole seconds: what has stood still for long enough may seem to lack a part of one.
+    seen = [facts(1), facts(2, **since(NOW - SETTLE + 0.5)), facts(3)]
+    assert moved(seen, seen) == []
+
+
+def test_two_holders_that_have_long_been_so_are_at_rest() -> None:
+    split = [facts(1), facts(2, holds=True), facts(3)]
+    assert seconds(*split) == SETTLE
+    assert moved(split, split) == []
+
+
+def test_node_of_which_one_look_tells_nothing_does_not_move() -> None:
+    stopped: dict[str, Any] = {
+        "units": {"haproxy": RUNNING, "keepalived": replace(STOPPED, changed=NOW)},
+        "instances": (),
+    }
+    assert moved([facts(1)], [facts(1), facts(2, **since(NOW - 1))]) == []
+    assert moved([facts(1), facts(2)], [facts(1), facts(2, **stopped)]) == []
+    assert moved([facts(1), facts(2)], [facts(1), facts(2, system=None, **since(NOW - 1))]) == []

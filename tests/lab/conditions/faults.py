@@ -23,6 +23,7 @@ STRANGER_MAC = "02:00:00:00:66:66"
 STRANGER_INTERFACE = "eth0"
 ADVERT = ("advert", STRANGER_ADDRESS, "68", "200")  # with the lab's VRID, and better than any node's
 RARE_ADVERT = ("rare-advert", *ADVERT[1:])
+WORSE_ADVERT = (*RARE_ADVERT[:3], "50")
 SERVERS = tuple(f"kube-master/{each}" for each in ADDRESSES)
 APISERVER_CLOSED = """
 table inet condition {

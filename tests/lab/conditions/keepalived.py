@@ -15,15 +15,27 @@ _KEPT_DEFAULTS = "/root/kept-defaults"
 _TIMEOUTS = tuple(f"timeout {each} 5s" for each in ("connect", "client", "server"))
 _OTHER_PROXY = ("defaults", "mode tcp", *_TIMEOUTS, "listen other", "bind :9999")
 _FAULT = {"FAILOVER": "fault"}
-_WOULD_RUN_104 = (
-    "until kill -s USR1 $(systemctl show -p MainPID --value keepalived) && "
-    'grep -q "Priority = 104" /tmp/keepalived.data; do sleep 0.2; done'
-)
 
 _KEEPALIVED_S_TMP = "nsenter -m -t $(systemctl show -p MainPID --value keepalived) --"
 _NO_KILLALL = On((THIRD,), "chmod -x /usr/bin/killall", "chmod +x /usr/bin/killall")
 # A shell may find only what can be run.
 _KILLALL_NOT_FOUND = fail("node.packages", THIRD, says="not installed: killall")
+
+
+def _loaded_and_put_back(expression: str, says: str) -> On:
+    """Have keepalived load an edit of its file, until it tells so, and put the file back as it was."""
+    runs = (
+        "until kill -s USR1 $(systemctl show -p MainPID --value keepalived) && "
+        f'grep -q "{says}" /tmp/keepalived.data; do sleep 0.2; done'
+    )
+    return On(
+        (THIRD,),
+        f"cp -a {KEEPALIVED_PATH} /root/kept && sed -i '{expression}' {KEEPALIVED_PATH} && "
+        f"! cmp -s {KEEPALIVED_PATH} /root/kept && "
+        f"systemctl reload keepalived && timeout 20 sh -c '{runs}' && mv /root/kept {KEEPALIVED_PATH}",
+        "systemctl reload keepalived",
+    )
+
 
 CONDITIONS = (
     Condition(
@@ -106,6 +118,19 @@ CONDITIONS = (
             *fail("vrrp.running", THIRD, says="it hangs"),
         ),
         typed=f"exlb restart keepalived --nodes {THIRD}",
+    ),
+    Condition(
+        "something reloads keepalived of a backup again and again",
+        "keepalived",
+        On(
+            (THIRD,),
+            "systemd-run -q --collect --unit=flap sh -c 'while :; do systemctl reload keepalived; sleep 3; done'",
+            "systemctl stop flap",
+        ),
+        fail("vrrp.settled", says=f"VRRP does not come to rest on {THIRD}"),
+        # A reload begins to count anew, and between two of them little is heard.
+        also=fail("vrrp.adverts", THIRD, says="hears no adverts"),
+        takes="an election",
     ),
     Condition(
         "keepalived masked",
@@ -261,13 +286,17 @@ CONDITIONS = (
     Condition(
         "keepalived runs what is no longer in its file",
         "keepalived",
-        On(
-            (THIRD,),
-            f"cp -a {KEEPALIVED_PATH} /root/kept && sed -i 's/priority 105/priority 104/' {KEEPALIVED_PATH} && "
-            f"systemctl reload keepalived && timeout 20 sh -c '{_WOULD_RUN_104}' && mv /root/kept {KEEPALIVED_PATH}",
-            "systemctl reload keepalived",
-        ),
+        _loaded_and_put_back("s/priority 105/priority 104/", "Priority = 104"),
         fail("vrrp.running", THIRD, says="priority 104 instead of 105"),
+        typed=f"exlb restart keepalived --nodes {THIRD}",
+    ),
+    Condition(
+        "keepalived runs another check than is in its file",
+        "keepalived",
+        _loaded_and_put_back(
+            "s#/usr/bin/killall -0 haproxy#/bin/true#; s/^    interval .*/    interval 3600/", "Interval = 3600 sec"
+        ),
+        fail("vrrp.running", THIRD, says="true instead of /usr/bin/killall -0 haproxy, check-haproxy interval 3600"),
         typed=f"exlb restart keepalived --nodes {THIRD}",
     ),
 )

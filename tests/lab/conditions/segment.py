@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exlb_fab.lab.layout import SECOND_VIP, VIP
+from tests.lab.bastion import KEEPALIVED_PATH
 from tests.lab.conditions.base import ADDRESSES, ALL, HOLDER, SECOND, THIRD, Condition, fail, warn
 from tests.lab.conditions.faults import (
     ADVERT,
@@ -11,6 +12,7 @@ from tests.lab.conditions.faults import (
     STRANGER_ADDRESS,
     STRANGER_INTERFACE,
     STRANGER_MAC,
+    WORSE_ADVERT,
     On,
     Together,
     on_bastion,
@@ -24,6 +26,8 @@ _SAYS_NOTHING = (
     "echo 8 >/proc/sys/net/ipv4/conf/all/arp_ignore; "
     f"ip neigh replace 198.51.100.1 lladdr 02:00:00:00:33:64 dev {STRANGER_INTERFACE} nud permanent"
 )
+
+_LEFT = f"{ADDRESSES[0]} was a node of this cluster"
 
 CONDITIONS = (
     Condition(
@@ -43,11 +47,41 @@ CONDITIONS = (
         stranger(*ADVERT, VIP, *ADDRESSES),
         (
             *fail("vrrp.strangers", says=f"{STRANGER_ADDRESS} is master of VRID 68"),
-            *fail("vip.single-holder", says=f"no node holds {VIP}"),
+            *fail("vip.single-holder", says=f"no node holds {VIP}\n{STRANGER_ADDRESS} is master of VRID 68"),
             *fail("vip.ping", *ALL, says="does not answer ping"),
             *fail("vip.request", *ALL, says=f"Failed to connect to {VIP}"),
         ),
         takes="an election",
+    ),
+    Condition(
+        "another router sends worse adverts with the same VRID and VIP to the holder",
+        "segment",
+        # With keepalived anew, what it has complained of is past.
+        Together(
+            (
+                On((HOLDER,), "true", "systemctl restart keepalived"),
+                stranger(*WORSE_ADVERT, VIP, ADDRESSES[0]),
+            )
+        ),
+        warn("vrrp.complaints", HOLDER, says=f"{STRANGER_ADDRESS} has sent adverts with VRID 68"),
+        status=0,
+        takes="an election",
+    ),
+    Condition(
+        "the holder is no longer in environment.sh, and was not decommissioned",
+        "segment",
+        None,
+        (
+            *fail("vrrp.strangers", says=f"{_LEFT}: lb2 and lb3 still have it as a peer"),
+            *fail("vip.single-holder", says=_LEFT),
+            *fail("node.files", SECOND, THIRD, says=f"{KEEPALIVED_PATH} differs"),
+            *fail("vrrp.running", SECOND, THIRD, says="peers 198.51.100.11, "),
+        ),
+        asked={
+            "NODE_IPS": f"({' '.join(ADDRESSES[1:])})",
+            "NODE_NAMES": f"({SECOND} {THIRD})",
+            "APISERVER_IPS": f"({' '.join(ADDRESSES)})",
+        },
     ),
     Condition(
         "another cluster has the same VRID and another VIP",

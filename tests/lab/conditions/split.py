@@ -19,7 +19,11 @@ LOST_ON_THEIR_WAY = lost_adverts(HOLDER)
 _BACKUP_EDITED = fail("node.files", THIRD, says=f"{KEEPALIVED_PATH} differs")
 _COMPLAINTS = warn("vrrp.complaints", *ALL, says="bogus VRRP packet")
 # A master that hears adverts that it drops sends fewer of its own, and the third node may hear none for a while.
-_PUT_OFF = fail("vrrp.adverts", *ALL, says="drops adverts of the others")
+# So it takes the VIP, and gives it back.
+_PUT_OFF = (
+    *fail("vrrp.adverts", *ALL, says="drops adverts of the others"),
+    *fail("vrrp.settled", says="does not come to rest"),
+)
 
 
 def _restarted(expression: str, node: str) -> Fault:

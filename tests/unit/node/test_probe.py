@@ -486,6 +486,17 @@ def test_complaints_are_those_of_adverts_each_once(machine: Machine) -> None:
     assert sorted(answer.text.split("\n")) == sorted([bogus, other])
 
 
+def test_of_adverts_of_a_lower_priority_there_is_one_complaint_per_sender(machine: Machine) -> None:
+    master = "(VI) Received advert from 198.51.100.{} with lower priority {}, ours 120, forcing new election"
+    backup = "(VI) received lower priority (50) advert from fe80::66 - discarding"
+    bogus = "bogus VRRP packet received on eth0 !!!"
+    said = [bogus, *(master.format(*each) for each in ((12, 110), (66, 50), (12, 50), (66, 50))), backup]
+    machine.put("unit/journal", "\n".join(["Received advert from somewhere", *said, "received signal"]) + "\n")
+    found = probed(machine, "keepalived-complaints")["keepalived-complaints"].text.split("\n")
+    assert (found[0], len(found)) == (bogus, 4)
+    assert {master.format(66, 50), backup} <= set(found)
+
+
 def test_complaints_are_asked_for_since_the_last_start_and_of_ten_minutes_at_most(machine: Machine) -> None:
     def since() -> int:
         machine.put("log")
