@@ -138,7 +138,7 @@ def bastion(view: View) -> Verdict:
         return failed(
             f"the bastion reaches {holder}, and not {view.cluster.vip}",
             cause="it sends to a MAC that nobody has, or a firewall drops what is meant for the VIP",
-            hint=f"on the bastion: ip neigh flush to {view.cluster.vip}; then look at the firewalls in between",
+            hint=f"on the bastion: {_forget(view)}; then look at the firewalls in between",
         )
     found = served(view, url, view.bastion, "from the bastion", holder)
     nodes_served = all(view.facts(node).replies[url].of_apiserver for node in view.answering)
@@ -147,6 +147,11 @@ def bastion(view: View) -> Verdict:
     if found.status == "fail" and not view.bastion.of_apiserver and nodes_served:
         said = view.bastion.error or found.cause
         cause = f"{said}, and every node is served: it is between the bastion and {view.cluster.vip}"
-        hint = "a firewall, a proxy that intercepts, another host with the address"
-        return failed(found.text, cause=cause, hint=hint)
+        hint = "a firewall, a proxy that intercepts, another host with the address, a wrong MAC"
+        return failed(found.text, cause=cause, hint=f"{hint} (on the bastion: {_forget(view)})")
     return found
+
+
+def _forget(view: View) -> str:
+    """Return what has a host ask anew for the MAC of the VIP, whether it found it out or was told (`nud all`)."""
+    return f"ip neigh flush to {view.cluster.vip} nud all"

@@ -25,6 +25,18 @@ _SAYS_NOTHING = (
     f"ip neigh replace 198.51.100.1 lladdr 02:00:00:00:33:64 dev {STRANGER_INTERFACE} nud permanent"
 )
 
+
+def _told_to_send(node: str, address: str) -> On:
+    """Have a node send to that of an address, for ever, what is meant for the VIP."""
+    return On(
+        (node,),
+        f"ping -c 1 {address} >/dev/null && "
+        f"mac=$(ip neigh show to {address} | sed -n 's/.*lladdr \\([^ ]*\\).*/\\1/p') && "
+        f"ip neigh replace {VIP} lladdr $mac dev host0 nud permanent",
+        f"ip neigh del {VIP} dev host0 || true",
+    )
+
+
 CONDITIONS = (
     Condition(
         "another cluster sends better adverts with the same VRID and VIP",
@@ -108,15 +120,17 @@ CONDITIONS = (
     Condition(
         "a node sends to a backup what is meant for the VIP",
         "segment",
-        On(
-            (THIRD,),
-            "ping -c 1 198.51.100.12 >/dev/null && "
-            "mac=$(ip neigh show to 198.51.100.12 | sed -n 's/.*lladdr \\([^ ]*\\).*/\\1/p') && "
-            f"ip neigh replace {VIP} lladdr $mac dev host0 nud permanent",
-            f"ip neigh del {VIP} dev host0",
-        ),
-        fail("vip.mac", THIRD, says=f"which is {SECOND}'s, and {HOLDER} holds {VIP}"),
+        _told_to_send(THIRD, "198.51.100.12"),
+        fail("vip.mac", THIRD, says=f"which is {SECOND}'s, and {HOLDER} holds {VIP}\na static entry"),
         # A node that forwards brings it to the holder all the same.
         also=(*fail("vip.ping", THIRD, says="does not answer ping"), *fail("vip.request", THIRD, says="not served")),
+        typed=f"exlb exec --sudo --nodes {THIRD} -- ip neigh del {VIP} dev host0",
+    ),
+    Condition(
+        "a node sends to the holder what is meant for the VIP, whoever holds it",
+        "segment",
+        _told_to_send(THIRD, "198.51.100.11"),
+        fail("vip.mac", THIRD, says=f"which is {HOLDER}'s, and still will once another node holds {VIP}"),
+        typed=f"exlb exec --sudo --nodes {THIRD} -- ip neigh del {VIP} dev host0",
     ),
 )
