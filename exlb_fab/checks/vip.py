@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exlb_fab.checks import added
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.election import instances, is_vip_awaited
 from exlb_fab.checks.hearing import split
@@ -70,11 +71,34 @@ def extra_vips(view: View) -> Verdict:
         said = "; ".join(f"{vip} is on {', '.join(map(str, found)) or 'no node'}" for vip, found in elsewhere.items())
         wrong = {str(node) for found in elsewhere.values() for node in set(found) ^ set(holders)}
         nodes = "".join(f" --nodes {node}" for node in map(str, view.cluster.nodes) if node in wrong)
+        text = f"{said}, {view.cluster.vip} on {holders[0]}"
+        others = added.only_by_others(view, view.answering, *elsewhere)
+        if wrong == set(map(str, others)):
+            return failed(text, cause=added.cause(others), hint=added.removal(others))
         return failed(
-            f"{said}, {view.cluster.vip} on {holders[0]}",
+            text,
             hint=f"exlb push-config; where that says no changes, exlb restart {KEEPALIVED_UNIT}{nodes}",
         )
     return passed(f"{', '.join(map(str, extra))} on {holders[0]}")
+
+
+@CHECKS.overall("vip.once", "No node has a VIP twice")
+def once(view: View) -> Verdict:
+    if not view.answering:
+        return skipped("no node could be asked")
+    return view.of_each_vip(lambda vip: _once(view, vip))
+
+
+def _once(view: View, vip: Vip) -> Verdict:
+    twice = {node: places for node in view.answering if len(places := view.facts(node).places(vip.address)) > 1}
+    if not twice:
+        return passed("yes")
+    said = "; ".join(f"{vip} is on {node} twice: {', '.join(map(str, places))}" for node, places in twice.items())
+    others = added.by_others(view, twice, vip)
+    if all(len(others.get(node, ())) == len(places) - 1 for node, places in twice.items()):
+        return failed(said, cause=added.cause(others), hint=added.removal(others))
+    hint = "ip addr del, on that node, what is not in its keepalived.conf: exlb diff shows that"
+    return failed(said, cause="keepalived removes only what it has added itself", hint=hint)
 
 
 @CHECKS.per_node("vip.role", "Who holds the VIP")

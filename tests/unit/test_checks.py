@@ -186,6 +186,7 @@ def test_nothing_can_be_said_where_no_node_answers() -> None:
         "host.clock",
         "vip.single-holder",
         "vip.extra",
+        "vip.once",
         "vip.bastion",
         "vrrp.agree",
         "vrrp.law",
