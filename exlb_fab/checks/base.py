@@ -71,7 +71,7 @@ class View:
     """All that a check may look at; `grounds` is what `doctor` asks beside.
 
     `bastion` is what the bastion got through the VIP, None where it does not reach it; `past_vip` is what it got then
-    of the holder's own port.
+    of the holder's own port. `heard` are the MACs that answered it when it asked for the VIP by ARP.
     """
 
     cluster: Cluster
@@ -80,6 +80,7 @@ class View:
     expect_no_apiserver: bool = False
     bastion: Reply | None = None
     past_vip: Reply | None = None
+    heard: frozenset[str] = frozenset()
     grounds: Mapping[Node, Ground] = field(default_factory=dict)
 
     @property

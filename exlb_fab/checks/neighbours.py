@@ -39,7 +39,7 @@ def _mac(view: View, node: Node, vip: Vip) -> Verdict:
     if astray := sorted(seen - own):
         return _misled(view, node, vip, holder, astray[0])
     if others := sorted(answered - own):
-        return _rivalled(view, node, vip, holder, others[0])
+        return rivalled(view, str(node), vip, holder, others[0])
     return passed(f"{holder}'s")
 
 
@@ -70,10 +70,10 @@ def _misled(view: View, node: Node, vip: Vip, holder: Node, mac: str) -> Verdict
     return failed(said, cause="another host has the same address", hint=_find(mac))
 
 
-def _rivalled(view: View, node: Node, vip: Vip, holder: Node, mac: str) -> Verdict:
-    """Judge that another MAC answers as well as the holder's: this node has believed the holder, a client may not."""
+def rivalled(view: View, asker: str, vip: Vip, holder: Node, mac: str) -> Verdict:
+    """Judge that another MAC answers as well as the holder's: who asked has believed the holder, a client may not."""
     owner = _owner(view, mac)
-    said = f"{mac}, which is {_whose(owner)}, answers {node} for {vip} as well as {holder}, which holds it"
+    said = f"{mac}, which is {_whose(owner)}, answers {asker} for {vip} as well as {holder}, which holds it"
     if owner:
         cause = f"{owner} answers for addresses that it does not have (proxy ARP)"
         return failed(said, cause=cause, hint=f"exlb exec --nodes {owner} -- sysctl -a -r proxy_arp")

@@ -8,6 +8,7 @@ from exlb_fab.checks import added
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.election import instances, is_vip_awaited
 from exlb_fab.checks.hearing import split
+from exlb_fab.checks.neighbours import rivalled
 from exlb_fab.checks.replies import served
 from exlb_fab.cluster import Node, Vip
 from exlb_fab.platforms import KEEPALIVED_UNIT
@@ -173,7 +174,19 @@ def bastion(view: View) -> Verdict:
         cause = f"{said}, and every node is served: it is between the bastion and {view.cluster.vip}"
         hint = "a firewall, a proxy that intercepts, another host with the address, a wrong MAC"
         return failed(found.text, cause=cause, hint=f"{hint} (on the bastion: {_forget(view)})")
+    if found.status == "pass" and holder and (others := _others_heard(view, holder)):
+        return rivalled(view, "the bastion", view.cluster.vip, holder, others[0])
     return found
+
+
+def _others_heard(view: View, holder: Node) -> list[str]:
+    """Return the MACs that are no node's and answer the bastion as well as the holder's.
+
+    Where that does not answer, the bastion is on another network: a router answers in its place. A node may have taken
+    the VIP over since it was asked.
+    """
+    nodes = {mac for node in view.answering for mac in view.facts(node).macs.values()}
+    return sorted(view.heard - nodes) if view.heard & set(view.facts(holder).macs.values()) else []
 
 
 def _forget(view: View) -> str:

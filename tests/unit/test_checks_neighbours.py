@@ -182,6 +182,33 @@ def test_bastion_alone_that_is_not_served_points_at_what_is_between() -> None:
     assert f"ip neigh flush to {VIP} nud all" in str(found.hint)
 
 
+def test_another_host_that_answers_the_bastion_as_well_is_red() -> None:
+    found = verdict("vip.bastion", None, replace(view(), heard=frozenset({mac(LB1), FOREIGN})))
+    assert found.status == "fail"
+    assert found.text == f"{FOREIGN}, which is no node's, answers the bastion for {VIP} as well as lb1, which holds it"
+    assert FOREIGN in str(found.hint)
+    away = verdict("vip.bastion", None, replace(view(away=[LB3]), heard=frozenset({mac(LB1), mac(LB3)})))
+    assert (away.status, away.cause) == ("warn", "it may be lb3, which could not be asked, or another host")
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        (),
+        (mac(LB1),),
+        (mac(LB1), mac(LB2)),  # which has taken it over since it was asked
+        (FOREIGN,),  # a router in between, which answers for all that is behind it
+    ],
+)
+def test_what_the_bastion_hears_without_another_host_is_no_finding(heard: tuple[str, ...]) -> None:
+    assert verdict("vip.bastion", None, replace(view(), heard=frozenset(heard))).status == "pass"
+
+
+def test_bastion_that_is_not_served_says_that_first() -> None:
+    found = verdict("vip.bastion", None, replace(view(), bastion=REFUSED, heard=frozenset({mac(LB1), FOREIGN})))
+    assert "not served" in found.text
+
+
 def test_bastion_that_is_not_served_like_a_node_leads_to_the_holder() -> None:
     found = verdict("vip.bastion", None, replace(view(replies=replies(REFUSED, OK)), bastion=REFUSED))
     assert (found.cause, found.hint) == (REFUSED.error, "exlb restart haproxy --nodes lb1")

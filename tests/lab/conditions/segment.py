@@ -93,8 +93,18 @@ CONDITIONS = (
         "another host has the VIP and answers too late",
         "segment",
         stranger("answer", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_SAYS_NOTHING),
-        fail("vip.mac", SECOND, THIRD, says=f"{STRANGER_MAC}, which is no node's, answers"),
+        (
+            *fail("vip.mac", SECOND, THIRD, says=f"{STRANGER_MAC}, which is no node's, answers"),
+            *fail("vip.bastion", says=f"{STRANGER_MAC}, which is no node's, answers the bastion for {VIP}"),
+        ),
         needs=On(ALL, ARPING, "true"),
+    ),
+    Condition(
+        "another host has the VIP and answers too late, and no node can ask who has it",
+        "segment",
+        stranger("answer", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_SAYS_NOTHING),
+        fail("vip.bastion", says=f"{STRANGER_MAC}, which is no node's, answers the bastion for {VIP}"),
+        needs=On(ALL, "chmod -f -x /usr/bin/arping || true", "chmod -f +x /usr/bin/arping || true"),
     ),
     Condition(
         "the bastion alone sends to nobody what is meant for the VIP",
