@@ -9,7 +9,7 @@ from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skippe
 from exlb_fab.checks.election import instances, is_vip_awaited
 from exlb_fab.checks.hearing import split
 from exlb_fab.checks.neighbours import rivalled
-from exlb_fab.checks.replies import served
+from exlb_fab.checks.replies import crowded, cut_off, served
 from exlb_fab.cluster import Node, Vip
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.questions import vip_url
@@ -138,8 +138,10 @@ def request(view: View, node: Node) -> Verdict:
 
 
 def _request(view: View, node: Node, vip: Vip) -> Verdict:
-    url = vip_url(view.cluster, vip)
-    return _torn(view, vip, served(view, url, view.facts(node).replies[url], f"from {node}", view.holder(vip)))
+    url, holder = vip_url(view.cluster, vip), view.holder(vip)
+    if not crowded(view, holder, view.cluster.apiserver_listener) and (apart := cut_off(view, node, url, holder)):
+        return apart
+    return _torn(view, vip, served(view, url, view.facts(node).replies[url], f"from {node}", holder))
 
 
 def _torn(view: View, vip: Vip, found: Verdict) -> Verdict:

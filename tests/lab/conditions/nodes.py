@@ -8,6 +8,14 @@ from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fai
 from tests.lab.conditions.faults import On, closed_but_for, cut_off, power_cut, powered_off, rules, stopped
 
 _LISTENER_CLOSED = closed_but_for("meta l4proto 112 accept")
+_VIP_REFUSED = f"""
+table inet condition {{
+    chain output {{
+        type filter hook output priority filter; policy accept;
+        ip daddr {VIP} tcp dport 8443 reject
+    }}
+}}
+"""
 
 
 def _mounted(options: str, then: str = "true") -> On:
@@ -129,6 +137,12 @@ CONDITIONS = (
             *fail("firewall.ports", HOLDER, says="nftables does not let in: TCP port 8443"),
             *fail("vip.request", *others(HOLDER), says="not served"),
         ),
+    ),
+    Condition(
+        "a node alone does not let its own clients out to the VIP",
+        "firewall",
+        rules(_VIP_REFUSED, THIRD),
+        fail("vip.request", THIRD, says=f"it is on {THIRD}, or between it and {HOLDER}"),
     ),
     Condition(
         "the firewall of a backup is closed for the listener's port",
