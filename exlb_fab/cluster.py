@@ -159,6 +159,11 @@ class Vip:
         """Return it as keepalived writes it: `address` or `address/prefix`."""
         return str(self.address) if self.prefix is None else f"{self.address}/{self.prefix}"
 
+    @property
+    def length(self) -> int:
+        """Return how long a prefix keepalived adds it with. Source: keepalived.conf(5), `virtual_ipaddress`."""
+        return self.address.max_prefixlen if self.prefix is None else self.prefix
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:

@@ -78,6 +78,9 @@ class Address:
     interface: str
     address: IPv4Interface | IPv6Interface
 
+    def __str__(self) -> str:
+        return f"{self.address} on {self.interface}"
+
 
 @dataclass(frozen=True, slots=True)
 class Socket:
@@ -298,7 +301,11 @@ class Facts:
 
     def holds(self, address: IpAddress) -> bool:
         """Tell whether the node has the address on an interface. Addresses are compared, never their text."""
-        return any(each.address.ip == address for each in self.addresses)
+        return bool(self.places(address))
+
+    def places(self, address: IpAddress) -> tuple[Address, ...]:
+        """Return where the node has the address: it may have it on several interfaces, or with several prefixes."""
+        return tuple(each for each in self.addresses if each.address.ip == address)
 
     def lacks(self, proxy: Proxy) -> tuple[str, ...]:
         """Return the programs that a node of this proxy needs and this one does not have."""

@@ -512,6 +512,10 @@ class FakeFleet:
             return Reply(None, "TLS: unexpected end of file", accepted=True)
         return Reply(200, "", accepted=True)
 
+    def arp_answers(self, address: IPv4Address) -> frozenset[str]:
+        """Answer the bastion's question by ARP."""
+        return frozenset(mac(each.node) for each in self if each in self.holders)
+
     @property
     def state(self) -> object:
         return [each.state for each in self]

@@ -71,8 +71,8 @@ class View:
     """All that a check may look at; `grounds` is what `doctor` asks beside.
 
     `bastion` is what the bastion got through the VIP, None where it does not reach it; `past_vip` is what it got then
-    of the holder's own port. `before` is what was found by the look before the one that counts, None where one was
-    enough.
+    of the holder's own port, and `heard` are the MACs that answered it when it asked for the VIP by ARP. `before` is
+    what was found by the look before the one that counts, None where one was enough.
     """
 
     cluster: Cluster
@@ -81,6 +81,7 @@ class View:
     expect_no_apiserver: bool = False
     bastion: Reply | None = None
     past_vip: Reply | None = None
+    heard: frozenset[str] = frozenset()
     grounds: Mapping[Node, Ground] = field(default_factory=dict)
     before: Survey | None = None
 

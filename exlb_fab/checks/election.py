@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from exlb_fab import keepalived
+from exlb_fab.checks import added
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Address, Node
 from exlb_fab.dump import SILENT, UNWRITABLE, Instance, Script
@@ -37,6 +38,8 @@ def state(view: View, node: Node) -> Verdict:
         case "MASTER" if not holds:
             text = f"is MASTER, and {vip} is not on {instance.interface}"
             return failed(text, cause="somebody has taken the address away", hint=_restart(node))
+        case "BACKUP" if others := added.only_by_others(view, [node], vip):
+            return failed(f"is BACKUP, and has {vip}", cause=added.cause(others), hint=added.removal(others))
         case "BACKUP" if holds:
             return failed(f"is BACKUP, and still has {vip}", cause="the address is stale", hint=_restart(node))
     if stopped := view.stopped(node):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from exlb_fab.checks import election
+from exlb_fab.checks import added, election
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped
 from exlb_fab.checks.firewall import blocking
 from exlb_fab.cluster import Node
@@ -60,6 +60,8 @@ def adverts(view: View, node: Node) -> Verdict:
 def split(view: View, holders: Sequence[Node]) -> Verdict:
     """Judge that several nodes hold the VIP; the first cause that can be shown is named."""
     said = f"split brain: {', '.join(map(str, holders))} all hold {view.cluster.vip}"
+    if others := added.only_by_others(view, holders, view.cluster.vip):
+        return failed(said, cause=added.cause(others), hint=added.removal(others))
     stale = [node for node in holders if _is_stale(view, node)]
     if stale:
         names = ", ".join(map(str, stale))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned, worst
 from exlb_fab.checks.election import is_vip_awaited
-from exlb_fab.checks.replies import MORE_CONNECTIONS, SERVER_ERROR, busiest, crowded, restart, seen_up
+from exlb_fab.checks.replies import MORE_CONNECTIONS, SERVER_ERROR, busiest, crowded, cut_off, restart, seen_up
 from exlb_fab.cluster import Address, Listener, Node
 from exlb_fab.facts import Reply
 from exlb_fab.questions import listener_url
@@ -63,6 +63,8 @@ def _judged(view: View, node: Node, listener: Listener, address: Address, server
     reply = view.facts(node).replies[url]
     if reply.code is None and (crowd := crowded(view, server, listener)):
         return failed(f"{url} from {node}: not served", cause=crowd, hint=MORE_CONNECTIONS)
+    if apart := cut_off(view, node, url, server):
+        return apart
     if not reply.accepted:
         return failed(f"{url} from {node}: not served", cause=reply.error, hint=restart(view, server))
     if reply.code is not None and reply.code < SERVER_ERROR:

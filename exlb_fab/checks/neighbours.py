@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.cluster import Node, Vip
+from exlb_fab.host import Neighbour
 
 CHECKS = Register()
 
 # Source: Linux net/core/neighbour.c: a stale entry that is used becomes one of these.
-_IN_USE = ("REACHABLE", "DELAY", "PROBE", "PERMANENT", "NOARP")
+_IN_USE = ("REACHABLE", "DELAY", "PROBE", "NOARP")
+# Somebody has written it, and the kernel leaves it alone. Source: ip-neighbour(8), `nud permanent`.
+_STATIC = "PERMANENT"
 
 
 @CHECKS.per_node("vip.mac", "The node sends to the holder what is meant for the VIP, and nobody else answers")
@@ -20,11 +23,14 @@ def _mac(view: View, node: Node, vip: Vip) -> Verdict:
     holder = view.holder(vip)
     if holder is None:
         return skipped("not exactly one node holds the VIP")
+    known = view.facts(node).neighbours.get(str(vip), ())
+    # The holder does not use its own, and will once another node holds the VIP.
+    if written := next((each for each in known if each.state == _STATIC), None):
+        return _written(view, node, vip, holder, written)
     if node == holder:
         return passed("its own")
     # The ping a moment ago has used one; an older entry, of another interface perhaps, says nothing. Without a MAC
     # nobody has answered yet; behind a router there is no entry at all.
-    known = view.facts(node).neighbours.get(str(vip), ())
     seen = {each.mac for each in known if each.mac and each.state in _IN_USE}
     answered = view.facts(node).arp_answers.get(str(vip), frozenset())
     own = set(view.facts(holder).macs.values())
@@ -33,8 +39,22 @@ def _mac(view: View, node: Node, vip: Vip) -> Verdict:
     if astray := sorted(seen - own):
         return _misled(view, node, vip, holder, astray[0])
     if others := sorted(answered - own):
-        return _rivalled(view, node, vip, holder, others[0])
+        return rivalled(view, str(node), vip, holder, others[0])
     return passed(f"{holder}'s")
+
+
+def _written(view: View, node: Node, vip: Vip, holder: Node, entry: Neighbour) -> Verdict:
+    """Judge that a node has been told by hand where to send: today that may be right, after a failover it is not."""
+    owner = _owner(view, entry.mac)
+    said = f"{node} sends to {entry.mac}, which is {_whose(owner)}, and {holder} holds {vip}"
+    if node == holder:
+        said = f"{node} holds {vip}, and will send to {entry.mac}, which is {_whose(owner)}, once another node does"
+    elif owner == holder:
+        said = f"{node} sends to {entry.mac}, which is {holder}'s, and still will once another node holds {vip}"
+    cause = "a static entry, which no announcement (gratuitous ARP) changes"
+    # `ip neigh flush` leaves a static entry where it is.
+    hint = f"exlb exec --sudo --nodes {node} -- ip neigh del {vip} dev {entry.interface}"
+    return failed(said, cause=cause, hint=hint)
 
 
 def _misled(view: View, node: Node, vip: Vip, holder: Node, mac: str) -> Verdict:
@@ -50,10 +70,10 @@ def _misled(view: View, node: Node, vip: Vip, holder: Node, mac: str) -> Verdict
     return failed(said, cause="another host has the same address", hint=_find(mac))
 
 
-def _rivalled(view: View, node: Node, vip: Vip, holder: Node, mac: str) -> Verdict:
-    """Judge that another MAC answers as well as the holder's: this node has believed the holder, a client may not."""
+def rivalled(view: View, asker: str, vip: Vip, holder: Node, mac: str) -> Verdict:
+    """Judge that another MAC answers as well as the holder's: who asked has believed the holder, a client may not."""
     owner = _owner(view, mac)
-    said = f"{mac}, which is {_whose(owner)}, answers {node} for {vip} as well as {holder}, which holds it"
+    said = f"{mac}, which is {_whose(owner)}, answers {asker} for {vip} as well as {holder}, which holds it"
     if owner:
         cause = f"{owner} answers for addresses that it does not have (proxy ARP)"
         return failed(said, cause=cause, hint=f"exlb exec --nodes {owner} -- sysctl -a -r proxy_arp")
@@ -63,7 +83,7 @@ def _rivalled(view: View, node: Node, vip: Vip, holder: Node, mac: str) -> Verdi
     return failed(said, cause=cause, hint=_find(mac))
 
 
-def _owner(view: View, mac: str) -> Node | None:
+def _owner(view: View, mac: str | None) -> Node | None:
     return next((node for node in view.answering if mac in view.facts(node).macs.values()), None)
 
 

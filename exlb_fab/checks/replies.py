@@ -44,6 +44,25 @@ def served(view: View, url: str, reply: Reply, where: str, server: Node | None) 
     return failed(f"{url} {where}: not served", cause=reply.error, hint=restart(view, server))
 
 
+def cut_off(view: View, node: Node, url: str, holder: Node | None) -> Verdict | None:
+    """Judge that a node alone does not get through to a VIP, None where others do not either: that is not the holder's.
+
+    Of a proxy that is full this says nothing: it takes some, and not others.
+    """
+    reply = view.facts(node).replies[url]
+    others = [view.facts(other).replies.get(url) for other in view.answering if other != node]
+    if reply.accepted or holder is None or not others or not all(each and each.accepted for each in others):
+        return None
+    if view.bastion is not None and not view.bastion.accepted:
+        return None
+    where = f"on {node}" if node == holder else f"on {node}, or between it and {holder}"
+    return failed(
+        f"{url} from {node}: not served",
+        cause=f"{reply.error}, and {view.proxy.name} on {holder} takes what comes from every other node: it is {where}",
+        hint=f"look for a firewall, a wrong route or MAC, a slow link: exlb ssh {node} -- curl -gvk {url}",
+    )
+
+
 def busiest(view: View, node: Node, *listeners: Listener) -> Load | None:
     """Return the load of a proxy that is nearest to its limit: that of the whole, or of one of some listeners."""
     state = view.facts(node).proxy_state

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exlb_fab.checks import added
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
 from exlb_fab.checks.election import instances, is_vip_awaited, strangers
 from exlb_fab.checks.hearing import split
-from exlb_fab.checks.replies import served
+from exlb_fab.checks.neighbours import rivalled
+from exlb_fab.checks.replies import crowded, cut_off, served
 from exlb_fab.cluster import Node, Vip
 from exlb_fab.platforms import KEEPALIVED_UNIT
 from exlb_fab.questions import vip_url
@@ -73,11 +75,34 @@ def extra_vips(view: View) -> Verdict:
         said = "; ".join(f"{vip} is on {', '.join(map(str, found)) or 'no node'}" for vip, found in elsewhere.items())
         wrong = {str(node) for found in elsewhere.values() for node in set(found) ^ set(holders)}
         nodes = "".join(f" --nodes {node}" for node in map(str, view.cluster.nodes) if node in wrong)
+        text = f"{said}, {view.cluster.vip} on {holders[0]}"
+        others = added.only_by_others(view, view.answering, *elsewhere)
+        if wrong == set(map(str, others)):
+            return failed(text, cause=added.cause(others), hint=added.removal(others))
         return failed(
-            f"{said}, {view.cluster.vip} on {holders[0]}",
+            text,
             hint=f"exlb push-config; where that says no changes, exlb restart {KEEPALIVED_UNIT}{nodes}",
         )
     return passed(f"{', '.join(map(str, extra))} on {holders[0]}")
+
+
+@CHECKS.overall("vip.once", "No node has a VIP twice")
+def once(view: View) -> Verdict:
+    if not view.answering:
+        return skipped("no node could be asked")
+    return view.of_each_vip(lambda vip: _once(view, vip))
+
+
+def _once(view: View, vip: Vip) -> Verdict:
+    twice = {node: places for node in view.answering if len(places := view.facts(node).places(vip.address)) > 1}
+    if not twice:
+        return passed("yes")
+    said = "; ".join(f"{vip} is on {node} twice: {', '.join(map(str, places))}" for node, places in twice.items())
+    others = added.by_others(view, twice, vip)
+    if all(len(others.get(node, ())) == len(places) - 1 for node, places in twice.items()):
+        return failed(said, cause=added.cause(others), hint=added.removal(others))
+    hint = "ip addr del, on that node, what is not in its keepalived.conf: exlb diff shows that"
+    return failed(said, cause="keepalived removes only what it has added itself", hint=hint)
 
 
 @CHECKS.per_node("vip.role", "Who holds the VIP")
@@ -116,8 +141,10 @@ def request(view: View, node: Node) -> Verdict:
 
 
 def _request(view: View, node: Node, vip: Vip) -> Verdict:
-    url = vip_url(view.cluster, vip)
-    return _torn(view, vip, served(view, url, view.facts(node).replies[url], f"from {node}", view.holder(vip)))
+    url, holder = vip_url(view.cluster, vip), view.holder(vip)
+    if not crowded(view, holder, view.cluster.apiserver_listener) and (apart := cut_off(view, node, url, holder)):
+        return apart
+    return _torn(view, vip, served(view, url, view.facts(node).replies[url], f"from {node}", holder))
 
 
 def _torn(view: View, vip: Vip, found: Verdict) -> Verdict:
@@ -141,7 +168,7 @@ def bastion(view: View) -> Verdict:
         return failed(
             f"the bastion reaches {holder}, and not {view.cluster.vip}",
             cause="it sends to a MAC that nobody has, or a firewall drops what is meant for the VIP",
-            hint=f"on the bastion: ip neigh flush to {view.cluster.vip}; then look at the firewalls in between",
+            hint=f"on the bastion: {_forget(view)}; then look at the firewalls in between",
         )
     found = served(view, url, view.bastion, "from the bastion", holder)
     nodes_served = all(view.facts(node).replies[url].of_apiserver for node in view.answering)
@@ -150,6 +177,23 @@ def bastion(view: View) -> Verdict:
     if found.status == "fail" and not view.bastion.of_apiserver and nodes_served:
         said = view.bastion.error or found.cause
         cause = f"{said}, and every node is served: it is between the bastion and {view.cluster.vip}"
-        hint = "a firewall, a proxy that intercepts, another host with the address"
-        return failed(found.text, cause=cause, hint=hint)
+        hint = "a firewall, a proxy that intercepts, another host with the address, a wrong MAC"
+        return failed(found.text, cause=cause, hint=f"{hint} (on the bastion: {_forget(view)})")
+    if found.status == "pass" and holder and (others := _others_heard(view, holder)):
+        return rivalled(view, "the bastion", view.cluster.vip, holder, others[0])
     return found
+
+
+def _others_heard(view: View, holder: Node) -> list[str]:
+    """Return the MACs that are no node's and answer the bastion as well as the holder's.
+
+    Where that does not answer, the bastion is on another network: a router answers in its place. A node may have taken
+    the VIP over since it was asked.
+    """
+    nodes = {mac for node in view.answering for mac in view.facts(node).macs.values()}
+    return sorted(view.heard - nodes) if view.heard & set(view.facts(holder).macs.values()) else []
+
+
+def _forget(view: View) -> str:
+    """Return what has a host ask anew for the MAC of the VIP, whether it found it out or was told (`nud all`)."""
+    return f"ip neigh flush to {view.cluster.vip} nud all"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal
 
@@ -124,9 +125,17 @@ def watch(cluster: Cluster, options: VerifyOptions, fleet: Fleet, pause_seconds:
 
 
 def _from_bastion(view: View) -> View:
-    """Return the view with what the bastion gets as a client: of the VIP, and else of the holder's own port."""
+    """Return the view with what the bastion gets as a client: of the VIP, and else of the holder's own port.
+
+    Where it reaches the VIP, and the nodes have nothing to ask with whether another host has that as well, it asks.
+    """
     cluster, holder = view.cluster, view.holder(view.cluster.vip)
+    address = cluster.vip.address
     bastion = client.request(questions.vip_url(cluster))
+    others = [view.facts(node) for node in view.answering if node != holder]
+    unasked = not any(str(cluster.vip) in found.arp_answers for found in others)
+    if bastion is not None and holder is not None and unasked and isinstance(address, IPv4Address):
+        return replace(view, bastion=bastion, heard=client.arp_answers(address))
     # Bound to the VIPs alone, the proxy has no port that the bastion could ask instead.
     if bastion is not None or holder is None or cluster.proxying.bind == "vip":
         return replace(view, bastion=bastion)

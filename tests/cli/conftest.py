@@ -35,6 +35,7 @@ class Site:
         """Run a command; any other exit status than `status` is a failure of the test."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client, "request", self.fleet.request)
+            patch.setattr(client, "arp_answers", self.fleet.arp_answers)
             found = CliRunner().invoke(app, [*command.split(), "-e", str(self.env), *words], obj=self.fleet.connector)
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception

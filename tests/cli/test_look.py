@@ -123,6 +123,16 @@ def test_verify_is_red_where_the_bastion_alone_is_not_served(green: Site, monkey
     assert found(ran, "fail") == {("vip.bastion", None)}
 
 
+def test_verify_finds_another_host_with_the_vip_where_no_node_can_ask(
+    green: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = frozenset({mac(green.fleet["lb1"].node), "02:00:00:00:66:66"})
+    monkeypatch.setattr(green.fleet, "arp_answers", lambda address: both)
+    ran = green.exlb("verify", "-o", "json", status=1)
+    assert found(ran, "fail") == {("vip.bastion", None)}
+    assert f"02:00:00:00:66:66, which is no node's, answers the bastion for {VIP} as well as lb1" in ran.stdout
+
+
 def test_verify_finds_a_node_that_sends_to_another_one_than_the_holder(green: Site) -> None:
     entry = f"{VIP} dev eth0 lladdr {mac(green.fleet['lb2'].node)} REACHABLE"
     green.fleet["lb3"].answers[f"neighbours {VIP}"] = (0, entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_interface
 from typing import Any
 
 import pytest
@@ -10,13 +11,15 @@ import pytest
 from exlb_fab.checks import Verdict, View
 from exlb_fab.cluster import Node
 from exlb_fab.dump import RECEIVED, SENT, UNWRITABLE
-from exlb_fab.facts import Survey
+from exlb_fab.facts import Address, Survey
 from exlb_fab.firewall import Chain, Firewall, Table
 from exlb_fab.platforms import KEEPALIVED_UNIT
-from tests.unit.test_checks import LB1, LB2, RUNNING, STOPPED, THREE, VIP, verdict, view
+from tests.unit.test_checks import LB1, LB2, OTHER, RUNNING, STOPPED, THREE, VIP, holding_both, verdict, view
 from tests.unit.test_checks_election import changed
 
 HOLDS_BACK = Firewall((Table("inet", "f", {"out": Chain("output", "drop", ())}),))
+ON_LOOPBACK = Address("lo", ip_interface(f"{VIP}/32"))
+WIDER = Address("eth0", ip_interface(f"{VIP}/24"))
 UNHEARD: dict[str, Any] = {"counters": {RECEIVED: 9, SENT: 9}, "earlier": {RECEIVED: 9, SENT: 9}}
 
 
@@ -47,6 +50,67 @@ def test_address_that_a_backup_still_has_is_the_cause() -> None:
     found = judged(changed(both(), LB2, state="BACKUP"))
     assert "lb2 is not MASTER" in str(found.cause)
     assert found.hint == "exlb restart keepalived --nodes lb2"
+
+
+BY_HAND = "somebody else than keepalived has added"
+
+
+def added_to_lb2(seen: View, *added: Address) -> View:
+    """Return a view in which somebody has added addresses to lb2."""
+    facts = seen.facts(LB2)
+    found = {LB2: replace(facts, addresses=(*facts.addresses, *added))}
+    return replace(seen, survey=replace(seen.survey, facts={**seen.survey.facts, **found}))
+
+
+@pytest.mark.parametrize(
+    ("added", "dev"), [(ON_LOOPBACK, "lo"), (Address("eth1", ON_LOOPBACK.address), "eth1"), (WIDER, "eth0")]
+)
+@pytest.mark.parametrize("units", [{}, {"units": {"haproxy": RUNNING, KEEPALIVED_UNIT: STOPPED}, "instances": ()}])
+def test_address_that_keepalived_would_not_have_added_is_not_its_own(
+    added: Address, dev: str, units: dict[str, Any]
+) -> None:
+    seen = added_to_lb2(view(**units), added)
+    found = judged(seen)
+    assert found.cause == f"{BY_HAND} {added.address} on {dev} of lb2: it stays when the VIP moves"
+    assert found.hint == f"exlb exec --sudo --nodes lb2 -- ip addr del {added.address} dev {dev}"
+    if not units:
+        state = verdict("vrrp.state", LB2, seen)
+        assert (state.status, state.cause, state.hint) == ("fail", found.cause, found.hint)
+
+
+@pytest.mark.parametrize(("added", "dev"), [(ON_LOOPBACK, "lo"), (WIDER, "eth0")])
+def test_vip_that_is_on_its_holder_twice_would_stay_there(added: Address, dev: str) -> None:
+    assert verdict("vip.once", None, view(holders=(LB2,))).status == "pass"
+    found = verdict("vip.once", None, added_to_lb2(view(holders=(LB2,)), added))
+    assert (found.status, found.text) == ("fail", f"{VIP} is on lb2 twice: {VIP}/32 on eth0, {added}")
+    assert found.cause == f"{BY_HAND} {added.address} on {dev} of lb2: it stays when the VIP moves"
+    assert found.hint == f"exlb exec --sudo --nodes lb2 -- ip addr del {added.address} dev {dev}"
+
+
+def test_which_of_two_is_keepalived_s_is_not_guessed() -> None:
+    found = verdict("vip.once", None, added_to_lb2(view(), ON_LOOPBACK, WIDER))
+    assert (found.status, found.cause) == ("fail", "keepalived removes only what it has added itself")
+    assert "keepalived.conf" in str(found.hint)
+
+
+def test_second_vip_that_somebody_has_added_is_not_restarted_away() -> None:
+    seen = holding_both(view(of=replace(THREE, extra_vips=(OTHER,))))
+    found = verdict("vip.extra", None, added_to_lb2(seen, Address("lo", ip_interface(f"{OTHER}/32"))))
+    assert (found.status, found.text) == ("fail", f"{OTHER} is on lb1, lb2, {VIP} on lb1")
+    assert found.hint == f"exlb exec --sudo --nodes lb2 -- ip addr del {OTHER}/32 dev lo"
+    own = verdict("vip.extra", None, added_to_lb2(seen, Address("eth0", ip_interface(f"{OTHER}/32"))))
+    assert str(own.hint).endswith("exlb restart keepalived --nodes lb2")
+
+
+def test_address_of_a_master_with_another_file_is_its_own() -> None:
+    seen = changed(added_to_lb2(view(), WIDER), LB2, state="MASTER")
+    assert judged(seen).cause == "they do not hear each other's adverts"
+
+
+def test_stale_address_beside_one_by_hand_is_keepalived_s() -> None:
+    seen = added_to_lb2(changed(both(), LB2, state="BACKUP"), ON_LOOPBACK)
+    assert "has left the address behind" in str(judged(seen).cause)
+    assert BY_HAND in str(verdict("vip.once", None, seen).cause)
 
 
 SILENT: dict[str, Any] = {"instances": (), "keepalived_silence": "keepalived does not write down its state"}

@@ -109,6 +109,16 @@ def test_connection_that_the_kernel_takes_for_a_full_proxy_is_red(load: Load, ca
     assert (found.status, found.cause) == ("fail" if cause else "pass", cause)
 
 
+def test_node_that_alone_does_not_get_through_to_a_listener_is_not_mended_on_the_holder() -> None:
+    url = listener_url(listener(), THREE.vip.address)
+    found = view(of=replace(THREE, listeners=(KUBE, listener())))
+    facts = {**found.survey.facts, LB2: replace(found.facts(LB2), replies={**found.facts(LB2).replies, url: REFUSED})}
+    said = verdict("listener.vip", LB2, replace(found, survey=replace(found.survey, facts=facts)))
+    assert said.status == "fail"
+    assert "it is on lb2, or between it and lb1" in str(said.cause)
+    assert "restart" not in str(said.hint)
+
+
 def test_listener_is_asked_through_every_vip() -> None:
     of = replace(THREE, listeners=(KUBE, listener()), extra_vips=(OTHER,))
     found = view(of=of)

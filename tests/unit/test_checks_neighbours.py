@@ -61,6 +61,33 @@ def test_node_that_sends_to_another_one_than_the_holder_is_red(state: str) -> No
     assert found.hint == f"exlb exec --sudo --nodes lb2 -- ip neigh flush to {VIP}"
 
 
+STATIC = "a static entry, which no announcement (gratuitous ARP) changes"
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        (mac(LB1), f"lb2 sends to {mac(LB1)}, which is lb1's, and still will once another node holds {VIP}"),
+        (mac(LB3), f"lb2 sends to {mac(LB3)}, which is lb3's, and lb1 holds {VIP}"),
+        (FOREIGN, f"lb2 sends to {FOREIGN}, which is no node's, and lb1 holds {VIP}"),
+    ],
+)
+def test_static_entry_is_red_wherever_it_leads(to: str, said: str) -> None:
+    found = knows((to, "PERMANENT"), arp_answers={VIP: frozenset({mac(LB1)})})
+    assert (found.status, found.text, found.cause) == ("fail", said, STATIC)
+    assert found.hint == f"exlb exec --sudo --nodes lb2 -- ip neigh del {VIP} dev eth0"
+
+
+def test_static_entry_of_a_stranger_is_red_where_a_node_could_not_be_asked() -> None:
+    assert (knows((FOREIGN, "PERMANENT"), away=[LB3]).status, knows((FOREIGN, "PERMANENT")).cause) == ("fail", STATIC)
+
+
+def test_static_entry_of_the_holder_is_red_before_it_is_used() -> None:
+    found = knows((mac(LB1), "PERMANENT"), holders=[LB2])
+    said = f"lb2 holds {VIP}, and will send to {mac(LB1)}, which is lb1's, once another node does"
+    assert (found.status, found.text, found.cause) == ("fail", said, STATIC)
+
+
 def test_another_host_with_the_vip_is_red() -> None:
     found = knows((FOREIGN, "REACHABLE"))
     assert (found.status, found.cause) == ("fail", "another host has the same address")
@@ -139,7 +166,7 @@ def test_bastion_that_reaches_the_holder_and_not_the_vip_is_red(own: Reply | Non
     assert found.status == status
     if status == "fail":
         assert found.text == f"the bastion reaches lb1, and not {VIP}"
-        assert f"ip neigh flush to {VIP}" in str(found.hint)
+        assert f"ip neigh flush to {VIP} nud all" in str(found.hint)
 
 
 def test_bastion_alone_that_something_else_answers_points_at_what_is_between() -> None:
@@ -152,6 +179,34 @@ def test_bastion_alone_that_is_not_served_points_at_what_is_between() -> None:
     found = verdict("vip.bastion", None, replace(view(), bastion=REFUSED))
     assert found.cause == f"{REFUSED.error}, and every node is served: it is between the bastion and {VIP}"
     assert "firewall" in str(found.hint)
+    assert f"ip neigh flush to {VIP} nud all" in str(found.hint)
+
+
+def test_another_host_that_answers_the_bastion_as_well_is_red() -> None:
+    found = verdict("vip.bastion", None, replace(view(), heard=frozenset({mac(LB1), FOREIGN})))
+    assert found.status == "fail"
+    assert found.text == f"{FOREIGN}, which is no node's, answers the bastion for {VIP} as well as lb1, which holds it"
+    assert FOREIGN in str(found.hint)
+    away = verdict("vip.bastion", None, replace(view(away=[LB3]), heard=frozenset({mac(LB1), mac(LB3)})))
+    assert (away.status, away.cause) == ("warn", "it may be lb3, which could not be asked, or another host")
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        (),
+        (mac(LB1),),
+        (mac(LB1), mac(LB2)),  # which has taken it over since it was asked
+        (FOREIGN,),  # a router in between, which answers for all that is behind it
+    ],
+)
+def test_what_the_bastion_hears_without_another_host_is_no_finding(heard: tuple[str, ...]) -> None:
+    assert verdict("vip.bastion", None, replace(view(), heard=frozenset(heard))).status == "pass"
+
+
+def test_bastion_that_is_not_served_says_that_first() -> None:
+    found = verdict("vip.bastion", None, replace(view(), bastion=REFUSED, heard=frozenset({mac(LB1), FOREIGN})))
+    assert "not served" in found.text
 
 
 def test_bastion_that_is_not_served_like_a_node_leads_to_the_holder() -> None:

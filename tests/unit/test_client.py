@@ -1,4 +1,4 @@
-"""The bastion's own request, to servers on the loopback."""
+"""The bastion's own request, to servers on the loopback, and its question by ARP, to hosts that are not there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from exlb_fab import client
 from exlb_fab.facts import Reply
 from exlb_fab.lab.identity import self_signed
+from tests.lab import stranger
 
 Serve = Callable[[socket.socket], None]
 
@@ -159,3 +163,84 @@ def test_host_that_is_not_reached_is_none(monkeypatch: pytest.MonkeyPatch, error
 
     monkeypatch.setattr(socket, "create_connection", connect)
     assert client.request("https://198.51.100.100:8443/readyz") is None
+
+
+# Who has the VIP, on the bastion's own network
+
+HOST, OTHER_HOST, SELF = "02:00:00:00:00:01", "02:00:00:00:66:66", "02:00:00:00:00:63"
+ASKED = IPv4Address("198.51.100.100")
+KNOWN = f"""IP address       HW type     Flags       HW address            Mask     Device
+198.51.100.10    0x1         0x2         {OTHER_HOST}     *        eth0
+198.51.100.100   0x1         0x2         {HOST}     *        br0
+"""
+
+
+class Link:
+    """A packet socket on which others say something to each question."""
+
+    said: ClassVar[list[tuple[object, ...]]]
+
+    def __init__(self, family: int, kind: int) -> None:
+        self.heard: list[bytes] = []
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def connect(self, address: tuple[str, int]) -> None:
+        pass
+
+    def bind(self, address: tuple[str, int]) -> None:
+        self.said.append(address)
+
+    def getsockname(self) -> tuple[object, ...]:
+        return ("198.51.100.1", 0, 0, 1, bytes.fromhex(SELF.replace(":", "")))
+
+    def settimeout(self, seconds: float) -> None:
+        assert 0 < seconds <= client.ARP_SECONDS
+
+    def send(self, frame: bytes) -> None:
+        self.said.append((frame,))
+        self.heard = [stranger.answer_to(frame, mac, str(ASKED)) or b"" for mac in (HOST, OTHER_HOST)]
+        self.heard += [b"short", stranger.announcement(SELF, "198.51.100.10")]
+
+    def recv(self, size: int) -> bytes:
+        if not self.heard:
+            raise TimeoutError
+        return self.heard.pop(0)
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: str, link: object = Link) -> frozenset[str]:
+    (tmp_path / "arp").write_text(known)
+    Link.said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_NEIGHBOURS", tmp_path / "arp")
+        patch.setattr(socket, "socket", link)
+        return client.arp_answers(ASKED)
+
+
+def test_all_who_say_that_they_have_the_vip_are_heard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert asked(monkeypatch, tmp_path, KNOWN) == {HOST, OTHER_HOST}
+    assert [each for each in Link.said if len(each) == 2] == [("br0", 0x0806)]
+
+
+def test_vip_behind_a_router_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (head, other, *_) = KNOWN.splitlines(keepends=True)
+    assert asked(monkeypatch, tmp_path, head + other) == frozenset()
+    assert Link.said == []
+
+
+def test_who_may_not_ask_hears_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def forbidden(family: int, kind: int) -> Link:
+        if family == socket.AF_PACKET:
+            raise PermissionError(1, "Operation not permitted")
+        return Link(family, kind)
+
+    assert asked(monkeypatch, tmp_path, KNOWN, forbidden) == frozenset()
+
+
+def test_system_that_shows_no_neighbours_hears_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(client, "_NEIGHBOURS", tmp_path / "none")
+    assert client.arp_answers(ASKED) == frozenset()

@@ -38,6 +38,14 @@ table inet condition {
     }
 }
 """
+_VIP_REFUSED = f"""
+table inet condition {{
+    chain output {{
+        type filter hook output priority filter; policy accept;
+        ip daddr {VIP} tcp dport 8443 reject
+    }}
+}}
+"""
 
 
 def _mounted(options: str, then: str = "true") -> On:
@@ -160,6 +168,12 @@ CONDITIONS = (
             *fail("node.open", HOLDER, says=f"on {HOLDER} itself, and none from {SECOND} and {THIRD}"),
             *fail("vip.request", *others(HOLDER), says=f"Failed to connect to {VIP}"),
         ),
+    ),
+    Condition(
+        "a node alone does not let its own clients out to the VIP",
+        "firewall",
+        rules(_VIP_REFUSED, THIRD),
+        fail("vip.request", THIRD, says=f"it is on {THIRD}, or between it and {HOLDER}"),
     ),
     Condition(
         "the firewall of a backup is closed for the listener's port",

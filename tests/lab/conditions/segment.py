@@ -29,6 +29,18 @@ _SAYS_NOTHING = (
 
 _LEFT = f"{ADDRESSES[0]} was a node of this cluster"
 
+
+def _told_to_send(node: str, address: str) -> On:
+    """Have a node send to that of an address, for ever, what is meant for the VIP."""
+    return On(
+        (node,),
+        f"ping -c 1 {address} >/dev/null && "
+        f"mac=$(ip neigh show to {address} | sed -n 's/.*lladdr \\([^ ]*\\).*/\\1/p') && "
+        f"ip neigh replace {VIP} lladdr $mac dev host0 nud permanent",
+        f"ip neigh del {VIP} dev host0 || true",
+    )
+
+
 CONDITIONS = (
     Condition(
         "another host has the VIP and says so",
@@ -115,8 +127,18 @@ CONDITIONS = (
         "another host has the VIP and answers too late",
         "segment",
         stranger("answer", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_SAYS_NOTHING),
-        fail("vip.mac", SECOND, THIRD, says=f"{STRANGER_MAC}, which is no node's, answers"),
+        (
+            *fail("vip.mac", SECOND, THIRD, says=f"{STRANGER_MAC}, which is no node's, answers"),
+            *fail("vip.bastion", says=f"{STRANGER_MAC}, which is no node's, answers the bastion for {VIP}"),
+        ),
         needs=On(ALL, ARPING, "true"),
+    ),
+    Condition(
+        "another host has the VIP and answers too late, and no node can ask who has it",
+        "segment",
+        stranger("answer", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_SAYS_NOTHING),
+        fail("vip.bastion", says=f"{STRANGER_MAC}, which is no node's, answers the bastion for {VIP}"),
+        needs=On(ALL, "chmod -f -x /usr/bin/arping || true", "chmod -f +x /usr/bin/arping || true"),
     ),
     Condition(
         "the bastion alone sends to nobody what is meant for the VIP",
@@ -142,18 +164,20 @@ CONDITIONS = (
     Condition(
         "a node sends to a backup what is meant for the VIP",
         "segment",
-        On(
-            (THIRD,),
-            "ping -c 1 198.51.100.12 >/dev/null && "
-            "mac=$(ip neigh show to 198.51.100.12 | sed -n 's/.*lladdr \\([^ ]*\\).*/\\1/p') && "
-            f"ip neigh replace {VIP} lladdr $mac dev host0 nud permanent",
-            f"ip neigh del {VIP} dev host0",
-        ),
-        fail("vip.mac", THIRD, says=f"which is {SECOND}'s, and {HOLDER} holds {VIP}"),
+        _told_to_send(THIRD, "198.51.100.12"),
+        fail("vip.mac", THIRD, says=f"which is {SECOND}'s, and {HOLDER} holds {VIP}\na static entry"),
         # A node that forwards brings it to the holder all the same.
         also=(
             *fail("vip.ping", THIRD, says="does not answer ping"),
             *fail("vip.request", THIRD, says=f"Failed to connect to {VIP}"),
         ),
+        typed=f"exlb exec --sudo --nodes {THIRD} -- ip neigh del {VIP} dev host0",
+    ),
+    Condition(
+        "a node sends to the holder what is meant for the VIP, whoever holds it",
+        "segment",
+        _told_to_send(THIRD, "198.51.100.11"),
+        fail("vip.mac", THIRD, says=f"which is {HOLDER}'s, and still will once another node holds {VIP}"),
+        typed=f"exlb exec --sudo --nodes {THIRD} -- ip neigh del {VIP} dev host0",
     ),
 )

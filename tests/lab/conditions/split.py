@@ -212,6 +212,23 @@ CONDITIONS = (
         typed=f"exlb restart keepalived --nodes {SECOND}",
     ),
     Condition(
+        "the VIP by hand on the loopback of a backup",
+        "split brain",
+        On((SECOND,), f"ip addr add {VIP}/32 dev lo", f"ip addr del {VIP}/32 dev lo || true"),
+        (
+            *fail("vip.single-holder", says=f"somebody else than keepalived has added {VIP}/32 on lo of {SECOND}"),
+            *fail("vrrp.state", SECOND, says=f"somebody else than keepalived has added {VIP}/32 on lo of {SECOND}"),
+        ),
+        typed=f"exlb exec --sudo --nodes {SECOND} -- ip addr del {VIP}/32 dev lo",
+    ),
+    Condition(
+        "the VIP by hand on the loopback of the holder, where it would stay",
+        "split brain",
+        On((HOLDER,), f"ip addr add {VIP}/32 dev lo", f"ip addr del {VIP}/32 dev lo || true"),
+        fail("vip.once", says=f"somebody else than keepalived has added {VIP}/32 on lo of {HOLDER}"),
+        typed=f"exlb exec --sudo --nodes {HOLDER} -- ip addr del {VIP}/32 dev lo",
+    ),
+    Condition(
         "another VIP in the file of a backup",
         "split brain",
         _restarted(r"s/198\.51\.100\.100/198.51.100.101/", THIRD),
