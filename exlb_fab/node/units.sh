@@ -29,9 +29,9 @@ process_exit=98e322203f7a4ed290d09fe03c09fe15
 # unit_said UNIT: what its own processes said last, and how they ended: where it was started in vain, systemd goes on to
 # say so until nothing else is at the end of the journal. Of a process that has ended by the time journald reads it,
 # nobody knows the unit: keepalived's child, which finds the faults of a configuration, is asked for by its name, too. A
-# proxy logs its clients' connections in between.
+# proxy logs its clients' connections in between, and keepalived that somebody has asked how it runs, as we do.
 unit_said() {
 	set -- "_SYSTEMD_UNIT=$1.service" + "UNIT=$1.service" "MESSAGE_ID=$process_exit"
 	case $1 in *=keepalived.service) set -- "$@" + SYSLOG_IDENTIFIER=Keepalived_vrrp ;; esac
-	journalctl -n 1000 --no-pager -o cat "$@" 2>/dev/null | proxy_own | tail -n 8
+	journalctl -n 1000 --no-pager -o cat "$@" 2>/dev/null | grep -v '^Printing .* on signal$' | proxy_own | tail -n 8
 }

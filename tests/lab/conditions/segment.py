@@ -127,10 +127,7 @@ CONDITIONS = (
         "another host has the VIP and answers too late",
         "segment",
         stranger("answer", STRANGER_INTERFACE, STRANGER_MAC, VIP, line=_SAYS_NOTHING),
-        (
-            *fail("vip.mac", SECOND, THIRD, says=f"{STRANGER_MAC}, which is no node's, answers"),
-            *fail("vip.bastion", says=f"{STRANGER_MAC}, which is no node's, answers the bastion for {VIP}"),
-        ),
+        fail("vip.mac", SECOND, THIRD, says=f"{STRANGER_MAC}, which is no node's, answers"),
         needs=On(ALL, ARPING, "true"),
     ),
     Condition(
