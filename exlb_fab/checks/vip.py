@@ -11,7 +11,7 @@ from exlb_fab.checks.hearing import split
 from exlb_fab.checks.neighbours import rivalled
 from exlb_fab.checks.replies import crowded, cut_off, served
 from exlb_fab.cluster import Node, Vip
-from exlb_fab.platforms import KEEPALIVED_UNIT
+from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT
 from exlb_fab.questions import vip_url
 
 CHECKS = Register()
@@ -101,7 +101,9 @@ def _once(view: View, vip: Vip) -> Verdict:
     others = added.by_others(view, twice, vip)
     if all(len(others.get(node, ())) == len(places) - 1 for node, places in twice.items()):
         return failed(said, cause=added.cause(others), hint=added.removal(others))
-    hint = "ip addr del, on that node, what is not in its keepalived.conf: exlb diff shows that"
+    nodes = "".join(f" --nodes {node}" for node in twice)
+    look = f"exlb exec --sudo{nodes} -- grep -A 5 virtual_ipaddress {KEEPALIVED_PATH}"
+    hint = f"{look}; then there ip addr del what is not in it"
     return failed(said, cause="keepalived removes only what it has added itself", hint=hint)
 
 
