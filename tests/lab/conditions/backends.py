@@ -119,6 +119,8 @@ CONDITIONS = (
         (
             *warn("backend.servers", SECOND, says="1 of 3 up"),
             *fail("backend.any", says=f"{SECOND} sees only 198.51.100.11 up, on {HOLDER}"),
+            *warn("certificate.names", says=f"was not seen of 198.51.100.12:6443 by {SECOND}"),
+            *warn("certificate.dates", says=f"was not seen of 198.51.100.12:6443 by {SECOND}"),
         ),
         takes="the backends",
     ),

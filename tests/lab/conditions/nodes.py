@@ -5,13 +5,21 @@ from __future__ import annotations
 from exlb_fab.errors import EXIT_OK, EXIT_UNREACHABLE
 from exlb_fab.lab.layout import VIP
 from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail, others, warn
-from tests.lab.conditions.faults import On, closed_but_for, cut_off, power_cut, powered_off, rules, stopped
+from tests.lab.conditions.faults import NFT, On, closed_but_for, cut_off, power_cut, powered_off, rules, stopped
 
 _REDIRECTED = """
 table inet condition {
     chain redirected {
         type nat hook prerouting priority dstnat; policy accept;
         iifname host0 tcp dport 8443 redirect to :9999
+    }
+}
+"""
+_LOST_EARLY = """
+table netdev condition {
+    chain early {
+        type filter hook ingress device host0 priority 0; policy accept;
+        tcp dport 8443 drop
     }
 }
 """
@@ -193,12 +201,7 @@ CONDITIONS = (
     Condition(
         "what is meant for a backup's port is lost in front of its firewall",
         "firewall",
-        On(
-            (SECOND,),
-            "tc qdisc add dev host0 clsact && tc filter add dev host0 ingress protocol ip u32 "
-            "match ip protocol 6 0xff match ip dport 8443 0xffff action drop",
-            "tc qdisc del dev host0 clsact",
-        ),
+        On((SECOND,), f"{NFT}; nft -f - <<'end'\n{_LOST_EARLY}\nend", "nft delete table netdev condition"),
         fail("node.open", SECOND, says=f"on {SECOND} itself, and none from {HOLDER} and {THIRD}"),
     ),
     Condition(
