@@ -1,4 +1,4 @@
-"""Are the clients of the other listeners served, the ingress and what EXTRA_LISTENERS names, and is there room for all?
+"""Do clients get through to the port of every node, are those of the other listeners served, and is there room for all?
 
 Through a proxy of TCP a connection alone shows little: it is taken whatever is behind. So it counts together with
 what the proxy says of its backends, and where clients speak HTTP, with the answer to a request.
@@ -11,12 +11,37 @@ from exlb_fab.checks.election import is_vip_awaited
 from exlb_fab.checks.replies import MORE_CONNECTIONS, SERVER_ERROR, busiest, crowded, cut_off, restart, seen_up
 from exlb_fab.cluster import Address, Listener, Node
 from exlb_fab.facts import Reply
-from exlb_fab.questions import listener_url
+from exlb_fab.questions import listener_url, node_url, port_url
 
 CHECKS = Register()
 
 BUSY = 0.8
 _BAD_REQUEST = 400
+
+
+@CHECKS.per_node("listener.open", "The other nodes reach the port of the proxy")
+def open_to_others(view: View, node: Node) -> Verdict:
+    """What the node refuses to itself as well is no matter of its network: that is the finding of another check."""
+    if stopped := view.stopped(node):
+        return stopped
+    if view.cluster.proxying.bind == "vip":
+        return passed("it is bound to the VIPs alone")
+    others = [each for each in view.answering if each != node]
+    if not others:
+        return passed("there is no other node to ask")
+    if not view.facts(node).replies[node_url(view.cluster, node)].accepted:
+        return skipped("the node itself does not reach it")
+    if crowded(view, node, view.cluster.apiserver_listener):
+        return skipped("the proxy is full")
+    url = port_url(view.cluster, node)
+    replies = {each: view.facts(each).replies[url] for each in others}
+    shut_out = {each: reply for each, reply in replies.items() if not reply.accepted}
+    if not shut_out:
+        return passed("yes")
+    text = f"{url} takes connections on {node} itself, and none from {' and '.join(map(str, shut_out))}"
+    cause = "; ".join(dict.fromkeys(reply.error for reply in shut_out.values()))
+    hint = f"what is in between, and on {node} itself: exlb exec --sudo --nodes {node} -- nft list ruleset"
+    return failed(text, cause=cause, hint=hint)
 
 
 @CHECKS.per_node("listener.own", "The node's own port of every other listener serves clients")

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import get_args
 
 from exlb_fab.checks.base import Check, Register, Verdict, View, failed, passed, skipped, warned
-from exlb_fab.checks.replies import awaken, crowded
+from exlb_fab.checks.replies import awaken
 from exlb_fab.cluster import Node
 from exlb_fab.errors import UnreachableError
 from exlb_fab.facts import Generations
 from exlb_fab.planning import binds, differences
 from exlb_fab.platforms import KEEPALIVED_UNIT
-from exlb_fab.questions import node_url, port_url
 from exlb_fab.rendering import mask_keepalived
 from exlb_fab.system import SYSCTL_PATH, SystemKind, nonlocal_binds
 
@@ -129,31 +128,6 @@ def listening(view: View, node: Node) -> Verdict:
         port, process = foreign[0]
         return failed(f"{process or 'another process'} listens on {port}", hint="stop it, or choose another port")
     return passed(" ".join(map(str, owners)))
-
-
-@CHECKS.per_node("node.open", "The other nodes reach the port of the proxy")
-def reached(view: View, node: Node) -> Verdict:
-    """What the node refuses to itself as well is no matter of its network: that is the finding of another check."""
-    if stopped := view.stopped(node):
-        return stopped
-    if view.cluster.proxying.bind == "vip":
-        return passed("it is bound to the VIPs alone")
-    others = [each for each in view.answering if each != node]
-    if not others:
-        return passed("there is no other node to ask")
-    if not view.facts(node).replies[node_url(view.cluster, node)].accepted:
-        return skipped("the node itself does not reach it")
-    if crowded(view, node, view.cluster.apiserver_listener):
-        return skipped("the proxy is full")
-    url = port_url(view.cluster, node)
-    replies = {each: view.facts(each).replies[url] for each in others}
-    shut_out = {each: reply for each, reply in replies.items() if not reply.accepted}
-    if not shut_out:
-        return passed("yes")
-    text = f"{url} takes connections on {node} itself, and none from {' and '.join(map(str, shut_out))}"
-    cause = "; ".join(dict.fromkeys(reply.error for reply in shut_out.values()))
-    hint = f"what is in between, and on {node} itself: exlb exec --sudo --nodes {node} -- nft list ruleset"
-    return failed(text, cause=cause, hint=hint)
 
 
 _DIFFERENCES = {

@@ -157,7 +157,7 @@ def test_stopped_proxy_is_one_finding_and_not_six() -> None:
     assert failing(seen) == {("node.proxy", "lb2")}
     skipped = {each.check for each in checks.verdicts(seen) if each.status == "skip"}
     assert skipped == {
-        *("node.ports", "node.open", "node.running", "listener.connections", "vrrp.state"),
+        *("node.ports", "listener.open", "node.running", "listener.connections", "vrrp.state"),
         *("backend.request", "backend.servers"),
     }
 
@@ -173,26 +173,26 @@ def test_node_that_serves_itself_and_no_other_one_is_red() -> None:
         for node, found in seen.survey.facts.items()
     }
     seen = replace(seen, survey=replace(seen.survey, facts=facts))
-    assert failing(seen) == {("node.open", "lb2")}
-    found = verdict("node.open", LB2, seen)
+    assert failing(seen) == {("listener.open", "lb2")}
+    found = verdict("listener.open", LB2, seen)
     assert found.text == f"{port_url(THREE, LB2)} takes connections on lb2 itself, and none from lb1 and lb3"
     assert found.cause == REFUSED.error
 
 
 def test_port_that_the_node_itself_does_not_reach_is_no_matter_of_its_network() -> None:
-    assert verdict("node.open", LB2, view(replies={node_url(THREE, LB2): REFUSED})).status == "skip"
+    assert verdict("listener.open", LB2, view(replies={node_url(THREE, LB2): REFUSED})).status == "skip"
 
 
 def test_proxy_that_is_full_is_no_matter_of_its_network() -> None:
     state = view().facts(LB2).proxy_state
     assert state
-    assert verdict("node.open", LB2, view(proxy_state=replace(state, loads=(Load(30, 30),)))).status == "skip"
+    assert verdict("listener.open", LB2, view(proxy_state=replace(state, loads=(Load(30, 30),)))).status == "skip"
 
 
 def test_port_of_a_single_node_and_of_one_bound_to_the_vips_is_asked_by_nobody() -> None:
-    assert verdict("node.open", LB2, view(away=[LB1, LB3])).status == "pass"
+    assert verdict("listener.open", LB2, view(away=[LB1, LB3])).status == "pass"
     bound = replace(THREE, proxying=replace(THREE.proxying, bind="vip"))
-    assert verdict("node.open", LB2, view(of=bound)).text == "it is bound to the VIPs alone"
+    assert verdict("listener.open", LB2, view(of=bound)).text == "it is bound to the VIPs alone"
 
 
 def test_unreachable_node_fails_as_unreachable_with_its_hint() -> None:
