@@ -872,8 +872,10 @@ class FakeRemote:
         return Completed(0, f"exlb-backend: done\n{self._proxy_state()}\n", "")
 
     def _request(self, url: str) -> tuple[int, str]:
-        vip = urlsplit(url).hostname in {str(each) for each in self._fleet.cluster.vips}
-        target = self._fleet.holder if vip else self._fake
+        host = urlsplit(url).hostname
+        vip = host in {str(each) for each in self._fleet.cluster.vips}
+        by_address = {str(each.node.address): each for each in self._fleet if not each.unreachable}
+        target = self._fleet.holder if vip else by_address.get(host or "", self._fake)
         if target is None or target.running is None:
             return 7, f"curl: (7) Failed to connect to {url}\n000 0"
         if url.startswith("tcp:"):
