@@ -33,6 +33,9 @@ def open_to_others(view: View, node: Node) -> Verdict:
         return skipped("the node itself does not reach it")
     if crowded(view, node, view.cluster.apiserver_listener):
         return skipped("the proxy is full")
+    # A holder may ask by the VIP (an IPv6 one with a prefix of its own), and the answer goes to another one.
+    if any(len(view.survey.holders(vip.address)) > 1 for vip in view.cluster.vips):
+        return skipped("several nodes hold a VIP: answers may go astray")
     url = port_url(view.cluster, node)
     replies = {each: view.facts(each).replies[url] for each in others}
     shut_out = {each: reply for each, reply in replies.items() if not reply.accepted}

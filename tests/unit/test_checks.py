@@ -189,6 +189,10 @@ def test_proxy_that_is_full_is_no_matter_of_its_network() -> None:
     assert verdict("listener.open", LB2, view(proxy_state=replace(state, loads=(Load(30, 30),)))).status == "skip"
 
 
+def test_port_that_a_holder_does_not_reach_is_no_finding_while_there_are_two() -> None:
+    assert verdict("listener.open", LB3, view(holders=[LB1, LB2])).status == "skip"
+
+
 def test_port_of_a_single_node_and_of_one_bound_to_the_vips_is_asked_by_nobody() -> None:
     assert verdict("listener.open", LB2, view(away=[LB1, LB3])).status == "pass"
     bound = replace(THREE, proxying=replace(THREE.proxying, bind="vip"))
