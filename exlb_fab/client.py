@@ -1,4 +1,4 @@
-"""The bastion as a client of the entrance: one TLS request to it, and who has its address on the bastion's own network.
+"""The bastion as a client of the entrance: TLS requests to it, and who has its address on the bastion's own network.
 
 Nothing else leaves the bastion but SSH.
 """
@@ -84,6 +84,8 @@ def _heard(interface: str, address: IPv4Address) -> Iterator[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
         way.connect((str(address), 9))  # which sends nothing
         own = IPv4Address(way.getsockname()[0])
+    if own == address:  # a node itself that has taken it over: the question would tell everybody that it is here
+        return
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
         link.bind((interface, _ETHER_ARP))
         for _ in range(_ARP_QUESTIONS):

@@ -109,10 +109,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """Who does not let a packet pass, and where that can be changed."""
+    """Who does not let a packet pass, and where that can be changed.
+
+    `early` is before the chains for what comes in, where others protect themselves: exlb opens nothing there.
+    """
 
     program: Program
     place: str
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ class Firewall:
                 walk = _Walk(table, packet)
                 outcomes = walk.base(chain)
                 if "drop" in outcomes and not (before and "accept" in outcomes):
-                    found["unknown" if "accept" in outcomes else "closed"].append(walk.blocker(name))
+                    found["unknown" if "accept" in outcomes else "closed"].append(walk.blocker(name, early=before))
         if found["closed"]:
             return Judgement("closed", tuple(dict.fromkeys(found["closed"])))
         return Judgement("unknown", tuple(dict.fromkeys(found["unknown"]))) if found["unknown"] else OPEN
@@ -204,9 +208,7 @@ def packets(cluster: Cluster, node: Node, interface: str | None, opening: Openin
     others = [each for each in cluster.nodes if each != node]
     family = to.version if opening.port is not None else cluster.vip.address.version
     destination = to if opening.port is not None else opening.destination or node.source or node.address
-    senders: list[Address | None] = [
-        each.address if opening.port is not None else each.source or each.address for each in others
-    ]
+    senders: list[Address | None] = [each.source or each.address for each in others]
     for sender in [opening.source] if opening.source else senders or [None]:
         known = sender is not None and sender.version == family
         yield Packet(family, interface, sender if known else None, destination, opening.port)
@@ -234,12 +236,13 @@ def judged(
 def missing(
     found: Firewall, cluster: Cluster, node: Node, interface: str | None, needed: Iterable[Opening]
 ) -> tuple[Directive, ...]:
-    """Return what has to be opened on a node, and where: only what is surely closed."""
+    """Return what has to be opened on a node, and where: only what is surely closed, by a chain for what comes in."""
     return tuple(
         Directive(blocker.program, blocker.place, opening)
         for opening, judgement in judged(found, cluster, node, interface, needed).items()
         if judgement.answer == "closed"
         for blocker in judgement.blockers
+        if not blocker.early
     )
 
 
@@ -330,8 +333,10 @@ class _Walk:
         end: frozenset[_Outcome] = frozenset({"drop" if chain.policy == "drop" else "accept"})
         return (outcomes - {"end"}) | (end if "end" in outcomes else frozenset())
 
-    def blocker(self, name: str) -> Blocker:
+    def blocker(self, name: str, *, early: bool = False) -> Blocker:
         """Return who has the rules that the packet went through, and where they can be changed."""
+        if early:
+            return Blocker("nftables", f"{self._table.family}/{self._table.name}/{name}", early=True)
         zones = [found[1] for each in self.visited if (found := _ZONE.fullmatch(each))]
         if self._table.name == "firewalld" or zones:
             return Blocker("firewalld", zones[-1] if zones else "-")
@@ -393,7 +398,8 @@ class _Walk:
         if kind not in ("set", "meter"):
             return kind in _DEEDS
         own = body.get("stmt", [])
-        kept = [*(own if isinstance(own, list) else [own]), *self._table.kept.get(str(body.get("set"))[1:], ())]
+        of_set = self._table.kept.get(str(body["set"]).removeprefix("@"), ()) if "set" in body else ()
+        kept = [*(own if isinstance(own, list) else [own]), *of_set]
         return all(isinstance(each, dict) and _DEEDS.issuperset(each) for each in kept)
 
     def _verdict(self, kind: str, body: Any) -> tuple[frozenset[_Outcome], bool]:

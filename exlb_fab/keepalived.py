@@ -263,7 +263,7 @@ def _script(found: frozenset[Statement], name: str) -> Script | None:
     """Return what a check is defined as, None where that is no script; what is stated twice is not told.
 
     Source: keepalived.conf(5) `vrrp_script`: quotes are around a whole command; what is in quotes within it, or behind
-    a backslash, is not looked into.
+    a backslash, or a definition (`$NAME`, `~SEQ`), is not looked into.
     """
     stated = [each.words for each in found if f"vrrp_script {name}" in each.path]
     if not stated:
@@ -278,7 +278,7 @@ def _script(found: frozenset[Statement], name: str) -> Script | None:
 
     command = said("script").removeprefix('"').removesuffix('"')
     return Script(
-        command=None if set("'\"\\") & set(command) else tuple(command.split()) or None,
+        command=None if set("'\"\\$~") & set(command) else tuple(command.split()) or None,
         interval=whole("interval"),
         timeout=whole("timeout"),
         fall=whole("fall"),

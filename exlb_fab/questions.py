@@ -31,9 +31,20 @@ def node_url(cluster: Cluster, node: Node) -> str:
     return f"https://{bracketed(str(cluster.own_address(node)))}:{cluster.apiserver_listener.port}/readyz"
 
 
-def port_url(cluster: Cluster, node: Node) -> str:
-    """Return what clients elsewhere ask through a node's own port, by the address that the other nodes have of it."""
-    return f"https://{bracketed(str(node.source or node.address))}:{cluster.apiserver_listener.port}/readyz"
+def urls_from_outside(cluster: Cluster, node: Node) -> tuple[str, ...]:
+    """Return what the other nodes ask through a node's own port: by each of its addresses that the proxy listens on.
+
+    None where it is bound to the VIPs alone. One of the addresses may be of a network for VRRP, or for SSH, alone.
+    """
+    match cluster.proxying.bind:
+        case "vip":
+            addresses: tuple[IpAddress, ...] = ()
+        case "node":
+            addresses = (node.address,)
+        case "all":
+            addresses = tuple(dict.fromkeys((node.source or node.address, node.address)))
+    port = cluster.apiserver_listener.port
+    return tuple(f"https://{bracketed(str(each))}:{port}/readyz" for each in addresses)
 
 
 def listener_url(listener: Listener, address: IpAddress) -> str:
@@ -88,7 +99,7 @@ def service_questions(cluster: Cluster, node: Node) -> list[str]:
         *(f"kernel {name}" for name in nonlocal_binds(cluster)),
         *(f"request {vip_url(cluster, vip)}" for vip in cluster.vips),
         f"request {node_url(cluster, node)}",
-        *(f"request {url}" for url in others_ports(cluster, node)),
+        *(f"request {url}" for each in cluster.nodes if each != node for url in urls_from_outside(cluster, each)),
         *(f"request {listener_url(listener, address)}" for address in addresses for listener in others),
         *(f"certificate {endpoint}" for endpoint in shown_to(cluster, node)),
         " ".join(("space", *WRITTEN)),
@@ -96,13 +107,6 @@ def service_questions(cluster: Cluster, node: Node) -> list[str]:
         f"keepalived-state {round(listening_seconds(cluster.vrrp.advert_seconds) * 1000)}",  # last, as it waits
         "clock",
     ]
-
-
-def others_ports(cluster: Cluster, node: Node) -> tuple[str, ...]:
-    """Return what a node asks through the ports of the others; bound to the VIPs alone, the proxies have none."""
-    if cluster.proxying.bind == "vip":
-        return ()
-    return tuple(port_url(cluster, each) for each in cluster.nodes if each != node)
 
 
 def shown_to(cluster: Cluster, node: Node) -> tuple[str, ...]:

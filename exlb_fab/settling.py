@@ -42,6 +42,7 @@ def restless(cluster: Cluster, before: Survey, now: Survey) -> tuple[Node, ...]:
         if (age := _age(found)) is not None
         and age < settle
         and node in before.facts
+        and len(before.facts[node].instances) == len(found.instances)  # it may once not have told
         and _changes(before.facts[node]) != _changes(found)
     )
 

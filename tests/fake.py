@@ -46,7 +46,7 @@ from exlb_fab.firewall import Firewall
 from exlb_fab.host import Neighbour, Space, Span, Tracker
 from exlb_fab.platforms import PROGRAMS, parse_version
 from exlb_fab.proxies import PROXIES, Load, ProxyState, Server
-from exlb_fab.questions import WRITTEN, listener_url, node_url, others_ports, shown_to, vip_url
+from exlb_fab.questions import WRITTEN, listener_url, node_url, shown_to, urls_from_outside, vip_url
 from exlb_fab.remote import Channel, Completed, Connect, Remote
 from exlb_fab.rendering import ATTACHMENT_DIGITS, ROOT, File, Target, paths
 from exlb_fab.system import SYSCTL_PATH, Settings, UnitSettings
@@ -198,7 +198,7 @@ def urls(cluster: Cluster, node: Node) -> tuple[str, ...]:
         for listener in cluster.listeners[1:]
         for address in (*(vip.address for vip in cluster.vips), cluster.own_address(node))
     ]
-    ports = others_ports(cluster, node)
+    ports = [url for each in cluster.nodes if each != node for url in urls_from_outside(cluster, each)]
     return (*(vip_url(cluster, vip) for vip in cluster.vips), node_url(cluster, node), *ports, *others)
 
 

@@ -14,7 +14,7 @@ Places = Mapping[Node, tuple[Address, ...]]
 
 def by_others(view: View, nodes: Iterable[Node], *vips: Vip) -> Places:
     """Return where nodes have VIPs and keepalived would not add them: another interface, or another prefix."""
-    return _some({node: tuple(each for vip in vips for each in _odd(view, node, vip)) for node in nodes})
+    return _nonempty({node: tuple(each for vip in vips for each in _by_somebody(view, node, vip)) for node in nodes})
 
 
 def only_by_others(view: View, nodes: Iterable[Node], *vips: Vip) -> Places:
@@ -22,9 +22,14 @@ def only_by_others(view: View, nodes: Iterable[Node], *vips: Vip) -> Places:
 
     One that is MASTER has added them, in its own way where its file is not what a push would write.
     """
-    return _some(
+    return _nonempty(
         {
-            node: tuple(each for vip in vips if (odd := _odd(view, node, vip)) == _all(view, node, vip) for each in odd)
+            node: tuple(
+                each
+                for vip in vips
+                if (odd := _by_somebody(view, node, vip)) == _places(view, node, vip)
+                for each in odd
+            )
             for node in nodes
             if not _may_be_master(view, node)
         }
@@ -46,12 +51,12 @@ def removal(added: Places) -> str:
     )
 
 
-def _odd(view: View, node: Node, vip: Vip) -> tuple[Address, ...]:
+def _by_somebody(view: View, node: Node, vip: Vip) -> tuple[Address, ...]:
     instance = view.facts(node).instance(view.cluster.vip)
     ours = {view.facts(node).carrier(view.cluster, node), instance.interface if instance else None} - {None}
     return tuple(
         each
-        for each in _all(view, node, vip)
+        for each in _places(view, node, vip)
         if ours and (each.interface not in ours or each.address.network.prefixlen != vip.length)
     )
 
@@ -61,9 +66,9 @@ def _may_be_master(view: View, node: Node) -> bool:
     return view.facts(node).units[KEEPALIVED_UNIT].running and (instance is None or instance.state == "MASTER")
 
 
-def _all(view: View, node: Node, vip: Vip) -> tuple[Address, ...]:
+def _places(view: View, node: Node, vip: Vip) -> tuple[Address, ...]:
     return view.facts(node).places(vip.address)
 
 
-def _some(found: Places) -> Places:
+def _nonempty(found: Places) -> Places:
     return {node: places for node, places in found.items() if places}

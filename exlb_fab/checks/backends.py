@@ -96,7 +96,7 @@ def any_backend(view: View) -> Verdict:
         return failed(text, hint=_look(view, view.answering[0], _another(view, last).endpoint))
     for node, servers in apiservers.items():
         if (last := _last(view, servers)) and (other := _own(view, last)) != node:
-            text = f"{node} sees only {last} up, on {other}: with {other} it would have no apiserver for clients"
+            text = f"{node} sees only {last} up, on {other}: if {other} fails, {node} has no apiserver for clients"
             return failed(text, hint=_look(view, node, _another(view, last).endpoint))
     return passed(f"{len(up)} up")
 
@@ -111,10 +111,10 @@ def _last(view: View, servers: Sequence[Server]) -> Backend | None:
         return None
     up = {server.name for server in servers if server.up}
     backends = view.cluster.apiserver_listener.backends
+    # Of a node that could not be asked not every address is known.
+    elsewhere = (*([] if view.survey.errors else [None]), *view.answering)
     match [each for each in backends if each.name in up]:
-        case [last] if _own(view, last) and any(
-            _own(view, each) in (None, *view.answering) for each in backends if each != last
-        ):
+        case [last] if _own(view, last) and any(_own(view, each) in elsewhere for each in backends if each != last):
             return last
     return None
 
@@ -130,7 +130,8 @@ def _own(view: View, backend: Backend) -> Node | None:
 
 def _hosts(view: View, node: Node) -> set[str]:
     facts = view.survey.facts.get(node)
-    return {str(node.address), *(str(each.address.ip) for each in facts.addresses)} if facts else {str(node.address)}
+    found = [each.address.ip for each in facts.addresses] if facts else []
+    return {node.name, *(str(each) for each in (node.address, node.source, *found))}
 
 
 def _look(view: View, node: Node, endpoint: str | None = None) -> str:

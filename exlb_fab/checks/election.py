@@ -165,6 +165,9 @@ def strangers(view: View) -> Verdict:
 def settled(view: View) -> Verdict:
     if not any(view.facts(node).units[KEEPALIVED_UNIT].running for node in view.answering):
         return skipped("keepalived runs on no node that could be asked")
+    changing = [str(node) for node in view.answering if view.facts(node).generations.changing]
+    if changing:
+        return skipped(f"a change runs on {' and '.join(changing)}: verify again when it has ended")
     moving = restless(view.cluster, view.before, view.survey) if view.before else ()
     if moving:
         return failed(

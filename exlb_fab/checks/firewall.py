@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from exlb_fab import firewall
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned
-from exlb_fab.cluster import Node
+from exlb_fab.cluster import Address, Node
 from exlb_fab.firewall import Blocker, Directive, Firewall, Judgement, Opening
 
 CHECKS = Register()
@@ -54,6 +54,22 @@ def ports(view: View, node: Node) -> Verdict:
 def backends(view: View, node: Node) -> Verdict:
     """A closed port is a warning: a backend is no part of the entrance."""
     return _judge(view, node, firewall.backends(view.cluster, node), "no backend on it", _unreachable)
+
+
+def open_to_vips_alone(view: View, node: Node) -> bool:
+    """Tell whether a node's firewall surely lets clients in to every VIP, and surely not to its own addresses."""
+    facts = view.facts(node)
+    if facts.firewall is None:
+        return False
+    opening = Opening(port=view.cluster.apiserver_listener.port)
+
+    def answers(addresses: Iterable[Address]) -> set[str]:
+        interface = facts.carrier(view.cluster, node)
+        found = [firewall.packets(view.cluster, node, interface, opening, each) for each in addresses]
+        return {facts.firewall.judge_all(packets).answer for packets in found} if facts.firewall else set()
+
+    own = answers({node.address, node.source or node.address})
+    return own == {"closed"} and answers(vip.address for vip in view.cluster.vips) == {"open"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +148,9 @@ def _rules(node: Node) -> str:
 
 
 def _blocked(shut: Mapping[Opening, Judgement]) -> Verdict:
-    return failed(
-        f"{_programs(shut)} does not let in: {_openings(shut)}",
-        hint=f"{firewall.MANAGE_HINT}; by hand: {_commands(shut)}",
-    )
+    early = all(blocker.early for each in shut.values() for blocker in each.blockers)
+    manage = "before the chains that exlb opens" if early else firewall.MANAGE_HINT
+    return failed(f"{_programs(shut)} does not let in: {_openings(shut)}", hint=f"{manage}; by hand: {_commands(shut)}")
 
 
 def _unreachable(shut: Mapping[Opening, Judgement]) -> Verdict:

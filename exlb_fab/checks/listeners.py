@@ -6,12 +6,13 @@ what the proxy says of its backends, and where clients speak HTTP, with the answ
 
 from __future__ import annotations
 
+from exlb_fab.checks import firewall
 from exlb_fab.checks.base import Register, Verdict, View, failed, passed, skipped, warned, worst
 from exlb_fab.checks.election import is_vip_awaited
 from exlb_fab.checks.replies import MORE_CONNECTIONS, SERVER_ERROR, busiest, crowded, cut_off, restart, seen_up
 from exlb_fab.cluster import Address, Listener, Node
 from exlb_fab.facts import Reply
-from exlb_fab.questions import listener_url, node_url, port_url
+from exlb_fab.questions import listener_url, node_url, urls_from_outside
 
 CHECKS = Register()
 
@@ -24,11 +25,13 @@ def open_to_others(view: View, node: Node) -> Verdict:
     """What the node refuses to itself as well is no matter of its network: that is the finding of another check."""
     if stopped := view.stopped(node):
         return stopped
-    if view.cluster.proxying.bind == "vip":
+    urls = urls_from_outside(view.cluster, node)
+    if not urls:
         return passed("it is bound to the VIPs alone")
     others = [each for each in view.answering if each != node]
     if not others:
-        return passed("there is no other node to ask")
+        alone = len(view.cluster.nodes) == 1
+        return passed("there is no other node") if alone else skipped("no other node could be asked")
     if not view.facts(node).replies[node_url(view.cluster, node)].accepted:
         return skipped("the node itself does not reach it")
     if crowded(view, node, view.cluster.apiserver_listener):
@@ -36,13 +39,15 @@ def open_to_others(view: View, node: Node) -> Verdict:
     # A holder may ask by the VIP (an IPv6 one with a prefix of its own), and the answer goes to another one.
     if any(len(view.survey.holders(vip.address)) > 1 for vip in view.cluster.vips):
         return skipped("several nodes hold a VIP: answers may go astray")
-    url = port_url(view.cluster, node)
-    replies = {each: view.facts(each).replies[url] for each in others}
-    shut_out = {each: reply for each, reply in replies.items() if not reply.accepted}
+    replies = {each: [view.facts(each).replies[url] for url in urls] for each in others}
+    shut_out = {each: found for each, found in replies.items() if not any(reply.accepted for reply in found)}
     if not shut_out:
         return passed("yes")
-    text = f"{url} takes connections on {node} itself, and none from {' and '.join(map(str, shut_out))}"
-    cause = "; ".join(dict.fromkeys(reply.error for reply in shut_out.values()))
+    if firewall.open_to_vips_alone(view, node):
+        return passed("its firewall lets in what is for the VIPs alone")
+    port = view.cluster.apiserver_listener.port
+    text = f"{node} reaches its own port {port}, and {' and '.join(map(str, shut_out))} cannot"
+    cause = "; ".join(dict.fromkeys(reply.error for found in shut_out.values() for reply in found))
     hint = f"what is in between, and on {node} itself: exlb exec --sudo --nodes {node} -- nft list ruleset"
     return failed(text, cause=cause, hint=hint)
 
@@ -91,7 +96,8 @@ def _judged(view: View, node: Node, listener: Listener, address: Address, server
     reply = view.facts(node).replies[url]
     if reply.code is None and (crowd := crowded(view, server, listener)):
         return failed(f"{url} from {node}: not served", cause=crowd, hint=MORE_CONNECTIONS)
-    if apart := cut_off(view, node, url, server):
+    is_vip = any(address == vip.address for vip in view.cluster.vips)
+    if is_vip and (apart := cut_off(view, node, url, server)):
         return apart
     if not reply.accepted:
         return failed(f"{url} from {node}: not served", cause=reply.error, hint=restart(view, server))

@@ -7,6 +7,7 @@ from exlb_fab.cluster import Listener, Node
 from exlb_fab.facts import Reply
 from exlb_fab.planning import differences
 from exlb_fab.proxies import Load
+from exlb_fab.questions import vip_url
 
 SERVER_ERROR = 500
 MORE_CONNECTIONS = "a higher MAXCONN in environment.sh, then exlb push-config; exlb status shows where they go"
@@ -45,22 +46,26 @@ def served(view: View, url: str, reply: Reply, where: str, server: Node | None) 
 
 
 def cut_off(view: View, node: Node, url: str, holder: Node | None) -> Verdict | None:
-    """Judge that a node alone does not get through to a VIP, None where others do not either: that is not the holder's.
+    """Judge that a node alone does not get through to a VIP, None where others do not either: that is not the node's.
 
-    Of a proxy that is full this says nothing: it takes some, and not others.
+    The holder is no witness: it asks itself. Of a proxy that is full this says nothing: it takes some, and not others.
     """
     reply = view.facts(node).replies[url]
-    others = [view.facts(other).replies.get(url) for other in view.answering if other != node]
-    if reply.accepted or holder is None or not others or not all(each and each.accepted for each in others):
-        return None
-    if view.bastion is not None and not view.bastion.accepted:
+    others = [view.facts(other).replies[url] for other in view.answering if other not in (node, holder)]
+    if view.bastion is not None and url == vip_url(view.cluster):
+        others.append(view.bastion)
+    if reply.accepted or holder is None or not others or not all(each.accepted for each in others):
         return None
     where = f"on {node}" if node == holder else f"on {node}, or between it and {holder}"
     return failed(
         f"{url} from {node}: not served",
-        cause=f"{reply.error}, and {view.proxy.name} on {holder} takes what comes from every other node: it is {where}",
-        hint=f"look for a firewall, a wrong route or MAC, a slow link: exlb ssh {node} -- curl -gvk {url}",
+        cause=f"{reply.error}, and {view.proxy.name} on {holder} takes what comes from elsewhere: it is {where}",
+        hint=f"look for a firewall, a wrong route or MAC, a slow link: exlb ssh {node} -- {_asked_by(url)}",
     )
+
+
+def _asked_by(url: str) -> str:
+    return f"socat -u /dev/null TCP:{url.removeprefix('tcp://')}" if url.startswith("tcp://") else f"curl -gvk {url}"
 
 
 def busiest(view: View, node: Node, *listeners: Listener) -> Load | None:

@@ -14,6 +14,7 @@ from exlb_fab.platforms import KEEPALIVED_PATH, KEEPALIVED_UNIT, KILLALL
 CHECKS = Register()
 
 _SHOWN_CHARACTERS = 100
+_BY_NAME = ("killall", "pidof", "pgrep", "pkill")
 
 # What a master and a backup log of an advert of a lower priority: peers send them around an election.
 _LOWER = re.compile(
@@ -52,12 +53,18 @@ def tracker(view: View, node: Node) -> Verdict:
     if "deaf" in tracked.values():
         cause = "the kernel does not tell keepalived of processes, as it has logged: it lacks CONFIG_PROC_EVENTS"
         return failed(said, cause=cause, hint="TRACK=script in environment.sh, and exlb push-config")
-    if found.strays and all(each.name == KILLALL or each.name in tracked for each in found.trackers):
+    if found.strays and all(_asks_for_a_name(view, each) for each in found.trackers):
         # Both ask whether a process of that name is there, whosever it is.
         said = f"would not notice that {view.proxy.name} dies: other processes have its name"
         cause = "\n".join(f"not of {view.proxy.unit}: {each[:_SHOWN_CHARACTERS]}" for each in found.strays)
         return failed(said, cause=cause, hint="TRACK=port in environment.sh and exlb push-config, or stop them")
     return passed(", ".join(each.name.rpartition("/")[2] for each in found.trackers))
+
+
+def _asks_for_a_name(view: View, tracker: Tracker) -> bool:
+    if tracker.state in ("process", "deaf"):
+        return tracker.name == view.proxy.process
+    return tracker.name.rpartition("/")[2] in _BY_NAME
 
 
 def _bring(wrong: list[Tracker]) -> str:

@@ -6,12 +6,12 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Any
 
 import pytest
 
-from exlb_fab import checks
+from exlb_fab import checks, firewall
 from exlb_fab.checks import CHECKS, Verdict, View
 from exlb_fab.checks.nodes import proxy_unit, same_files
 from exlb_fab.cluster import Backend, Bind, Cluster, Listener, Node, Vip
@@ -21,10 +21,11 @@ from exlb_fab.errors import ExlbError, FactsError, HostKeyError, UnreachableErro
 from exlb_fab.facts import Address, Facts, FileFact, Generations, Reply, Socket, Survey, Unit
 from exlb_fab.platforms import KEEPALIVED_UNIT, parse_version
 from exlb_fab.proxies import Admission, Load, ProxyState, Server
-from exlb_fab.questions import node_url, port_url, vip_url
+from exlb_fab.questions import node_url, urls_from_outside, vip_url
 from exlb_fab.rendering import Rendered, Target, Templates, render
 from exlb_fab.system import NETWORKD, SYSCTL_PATH, Settings, drop_in_path
 from tests.fake import COMPLETE, PROXY, PROXYING, cluster, converged, fact, holding
+from tests.unit.test_firewall import ACCEPT, match, payload, ruleset
 
 THREE = cluster()
 KUBE = THREE.apiserver_listener
@@ -165,18 +166,48 @@ def test_stopped_proxy_is_one_finding_and_not_six() -> None:
 # Reaching the nodes
 
 
-def test_node_that_serves_itself_and_no_other_one_is_red() -> None:
-    seen = view()
-    away = {port_url(THREE, LB2): REFUSED}
+def shut_out(seen: View, node: Node, *urls: str) -> View:
+    """Return the same view, in which no other node reaches a node by some URLs, all of its own where none is named."""
+    away = dict.fromkeys(urls or urls_from_outside(seen.cluster, node), REFUSED)
     facts = {
-        node: found if node == LB2 else replace(found, replies={**found.replies, **away})
-        for node, found in seen.survey.facts.items()
+        each: found if each == node else replace(found, replies={**found.replies, **away})
+        for each, found in seen.survey.facts.items()
     }
-    seen = replace(seen, survey=replace(seen.survey, facts=facts))
+    return replace(seen, survey=replace(seen.survey, facts=facts))
+
+
+def test_node_that_serves_itself_and_no_other_one_is_red() -> None:
+    seen = shut_out(view(), LB2)
     assert failing(seen) == {("listener.open", "lb2")}
     found = verdict("listener.open", LB2, seen)
-    assert found.text == f"{port_url(THREE, LB2)} takes connections on lb2 itself, and none from lb1 and lb3"
+    assert found.text == "lb2 reaches its own port 8443, and lb1 and lb3 cannot"
     assert found.cause == REFUSED.error
+
+
+def test_node_is_reached_by_any_of_the_addresses_that_its_proxy_listens_on() -> None:
+    nodes = tuple(replace(node, source=ip_address(f"10.0.0.{node.index + 1}")) for node in THREE.nodes)
+    of = replace(THREE, nodes=nodes)
+    apart, own = urls_from_outside(of, nodes[1])
+    assert (apart, own) == ("https://10.0.0.2:8443/readyz", "https://198.51.100.12:8443/readyz")
+    assert urls_from_outside(replace(of, proxying=replace(of.proxying, bind="node")), nodes[1]) == (own,)
+    seen = replace(
+        view(),
+        cluster=of,
+        survey=Survey(
+            {node: converged(of, node, DESIRED[each].files) for node, each in zip(nodes, THREE.nodes, strict=True)}, {}
+        ),
+    )
+    assert verdict("listener.open", nodes[1], shut_out(seen, nodes[1], apart)).status == "pass"
+    assert verdict("listener.open", nodes[1], shut_out(seen, nodes[1], apart, own)).status == "fail"
+
+
+def test_port_that_the_firewall_opens_for_the_vips_alone_is_open() -> None:
+    for_vip = [match(payload("ip", "daddr"), VIP), match(payload("tcp", "dport"), 8443), ACCEPT]
+    rules = firewall.parse(ruleset(for_vip, policy="drop"))
+    found = verdict("listener.open", LB2, shut_out(view(firewall=rules), LB2))
+    assert (found.status, found.text) == ("pass", "its firewall lets in what is for the VIPs alone")
+    closed = firewall.parse(ruleset(policy="drop"))
+    assert verdict("listener.open", LB2, shut_out(view(firewall=closed), LB2)).status == "fail"
 
 
 def test_port_that_the_node_itself_does_not_reach_is_no_matter_of_its_network() -> None:
@@ -193,8 +224,8 @@ def test_port_that_a_holder_does_not_reach_is_no_finding_while_there_are_two() -
     assert verdict("listener.open", LB3, view(holders=[LB1, LB2])).status == "skip"
 
 
-def test_port_of_a_single_node_and_of_one_bound_to_the_vips_is_asked_by_nobody() -> None:
-    assert verdict("listener.open", LB2, view(away=[LB1, LB3])).status == "pass"
+def test_port_of_one_bound_to_the_vips_and_where_the_others_are_away_is_asked_by_nobody() -> None:
+    assert verdict("listener.open", LB2, view(away=[LB1, LB3])).status == "skip"
     bound = replace(THREE, proxying=replace(THREE.proxying, bind="vip"))
     assert verdict("listener.open", LB2, view(of=bound)).text == "it is bound to the VIPs alone"
 
@@ -606,7 +637,7 @@ def test_refused_connection_leads_to_the_one_proxy_that_should_have_taken_it(
 def test_node_that_alone_does_not_get_through_is_not_mended_on_the_holder() -> None:
     found = verdict("vip.request", LB2, view(replies=replies(REFUSED, OK)))
     assert (found.status, found.text) == ("fail", f"{vip_url(THREE)} from lb2: not served")
-    cause = "and haproxy on lb1 takes what comes from every other node: it is on lb2, or between it and lb1"
+    cause = "and haproxy on lb1 takes what comes from elsewhere: it is on lb2, or between it and lb1"
     assert found.cause == f"{REFUSED.error}, {cause}"
     assert f"exlb ssh lb2 -- curl -gvk {vip_url(THREE)}" in str(found.hint)
     own = verdict("vip.request", LB2, view(replies=replies(REFUSED, OK), holders=[LB2]))
@@ -624,7 +655,7 @@ def test_node_that_alone_does_not_get_through_is_not_mended_on_the_holder() -> N
 def test_node_that_others_may_share_the_fate_of_says_nothing_of_itself(others: dict[str, Any]) -> None:
     bastion = others.pop("bastion", OK)
     found = verdict("vip.request", LB2, replace(view(replies=replies(REFUSED, OK), **others), bastion=bastion))
-    assert (found.status, "every other node" in str(found.cause)) == ("fail", False)
+    assert (found.status, "from elsewhere" in str(found.cause)) == ("fail", False)
 
 
 # Backends
@@ -778,7 +809,7 @@ def test_only_apiserver_that_is_up_and_on_a_node_is_lost_with_that_node() -> Non
 def test_backup_that_sees_only_the_apiserver_of_another_node_would_lose_it_with_that_node() -> None:
     found = verdict("backend.any", None, view(proxy_state=states(UP, DOWN, DOWN)))
     assert (found.status, found.text) == (
-        "fail", "lb2 sees only 198.51.100.11 up, on lb1: with lb1 it would have no apiserver for clients",
+        "fail", "lb2 sees only 198.51.100.11 up, on lb1: if lb1 fails, lb2 has no apiserver for clients",
     )  # fmt: skip
     assert found.hint == "exlb ssh lb2 -- curl -k https://198.51.100.12:6443/readyz"
     assert verdict("backend.any", None, view(proxy_state=states(DOWN, UP, DOWN))).status == "pass"

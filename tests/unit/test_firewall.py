@@ -351,6 +351,14 @@ def test_what_is_dropped_before_the_input_chains_does_not_come_in() -> None:
     assert before_input([match(meta("iifname"), "eth1"), DROP]) == "open"
 
 
+def test_chain_before_those_for_what_comes_in_is_told_and_never_opened() -> None:
+    text = ruleset([match(payload("tcp", "dport"), 8443), DROP], policy="accept")
+    found = firewall.parse(text.replace('"hook": "input"', '"type": "filter", "hook": "prerouting"'))
+    node = THREE.nodes[0]
+    assert answers(found, THREE, node, firewall.ports(THREE)) == {"tcp 8443": "closed"}
+    assert firewall.missing(found, THREE, node, "eth0", firewall.ports(THREE)) == ()
+
+
 def test_mark_or_reverse_path_filter_before_the_input_chains_is_no_finding() -> None:
     assert before_input([match({"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, False), DROP]) == "open"
     assert before_input([{"xt": {"type": "match", "name": "rpfilter"}}, DROP]) == "open"

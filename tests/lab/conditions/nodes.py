@@ -173,7 +173,7 @@ CONDITIONS = (
         rules(_LISTENER_CLOSED, HOLDER),
         (
             *fail("firewall.ports", HOLDER, says="nftables does not let in: TCP port 8443"),
-            *fail("listener.open", HOLDER, says=f"on {HOLDER} itself, and none from {SECOND} and {THIRD}"),
+            *fail("listener.open", HOLDER, says=f"{HOLDER} reaches its own port 8443, and {SECOND} and {THIRD} cannot"),
             *fail("vip.request", *others(HOLDER), says=f"Failed to connect to {VIP}"),
         ),
     ),
@@ -189,20 +189,20 @@ CONDITIONS = (
         rules(_LISTENER_CLOSED, THIRD),
         (
             *fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
-            *fail("listener.open", THIRD, says=f"on {THIRD} itself, and none from {HOLDER} and {SECOND}"),
+            *fail("listener.open", THIRD, says=f"{THIRD} reaches its own port 8443, and {HOLDER} and {SECOND} cannot"),
         ),
     ),
     Condition(
         "clients of a backup are sent to another port of it",
         "firewall",
         rules(_REDIRECTED, SECOND),
-        fail("listener.open", SECOND, says=f"on {SECOND} itself, and none from {HOLDER} and {THIRD}"),
+        fail("listener.open", SECOND, says=f"{SECOND} reaches its own port 8443, and {HOLDER} and {THIRD} cannot"),
     ),
     Condition(
         "what is meant for a backup's port is lost in front of its firewall",
         "firewall",
         On((SECOND,), f"{NFT}; nft -f - <<'end'\n{_LOST_EARLY}\nend", "nft delete table netdev condition"),
-        fail("listener.open", SECOND, says=f"on {SECOND} itself, and none from {HOLDER} and {THIRD}"),
+        fail("listener.open", SECOND, says=f"{SECOND} reaches its own port 8443, and {HOLDER} and {THIRD} cannot"),
     ),
     Condition(
         "a backup drops what comes to the listener's port before its input chains",
@@ -210,7 +210,7 @@ CONDITIONS = (
         rules(_DROPPED_EARLY, THIRD),
         (
             *fail("firewall.ports", THIRD, says="nftables does not let in: TCP port 8443"),
-            *fail("listener.open", THIRD, says=f"on {THIRD} itself, and none from {HOLDER} and {SECOND}"),
+            *fail("listener.open", THIRD, says=f"{THIRD} reaches its own port 8443, and {HOLDER} and {SECOND} cannot"),
         ),
     ),
     Condition(
