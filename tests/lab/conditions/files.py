@@ -100,7 +100,12 @@ CONDITIONS = (
     Condition(
         "a change was interrupted",
         "files",
-        On((SECOND,), "echo '0001 0000 reload' >/var/lib/exlb/intent", "rm -f /var/lib/exlb/intent"),
+        # Behind its last file: it is the change to what is active, whichever that is by now.
+        On(
+            (SECOND,),
+            'active=$(readlink /var/lib/exlb/current) && echo "${active##*/} 0000 reload" >/var/lib/exlb/intent',
+            "rm -f /var/lib/exlb/intent",
+        ),
         fail("node.files", SECOND, says="the change that brought them was interrupted"),
         typed="exlb recover",
     ),
