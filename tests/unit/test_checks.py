@@ -650,6 +650,7 @@ def test_node_that_alone_does_not_get_through_is_not_mended_on_the_holder() -> N
         {"bastion": REFUSED},
         {"everywhere": {"proxy_state": ProxyState("", (), loads=(Load(9, 9),))}},
         {"away": [LB1, LB3]},
+        {"away": [LB3], "bastion": None},  # the holder asks itself
     ],
 )
 def test_node_that_others_may_share_the_fate_of_says_nothing_of_itself(others: dict[str, Any]) -> None:

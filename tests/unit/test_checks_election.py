@@ -14,7 +14,7 @@ from exlb_fab.checks import Verdict, View
 from exlb_fab.checks.election import APISERVER_CHECK
 from exlb_fab.cluster import Backend, Listener, Node
 from exlb_fab.dump import UNWRITABLE, Script
-from exlb_fab.facts import Address, Survey, System
+from exlb_fab.facts import Address, Generations, Survey, System
 from exlb_fab.platforms import KEEPALIVED_UNIT, parse_version
 from exlb_fab.rendering import Templates
 from tests.fake import NOW, cluster
@@ -387,6 +387,13 @@ def test_vrrp_that_moves_from_look_to_look_is_red_and_tells_who_moved_when() -> 
     assert (found.status, found.text) == ("fail", "VRRP does not come to rest on lb2")
     assert found.cause == "lb2: started or reloaded 3 s ago, MASTER for 1 s"
     assert found.hint == "exlb logs keepalived --transitions"
+
+
+def test_vrrp_that_a_change_moves_is_not_judged() -> None:
+    seen = changed(replace(view(), before=view().survey), LB2, since=NOW - 1)
+    changing = replace(seen.facts(LB2), generations=Generations(1, kept=(0, 1), changing=True))
+    found = overall("settled", replace(seen, survey=Survey({**seen.survey.facts, LB2: changing}, {})))
+    assert (found.status, found.text) == ("skip", "a change runs on lb2: verify again when it has ended")
 
 
 def test_vrrp_that_one_look_was_enough_for_stands_still() -> None:

@@ -232,6 +232,15 @@ def test_vip_behind_a_router_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, t
     assert Link.said == []
 
 
+def test_who_has_the_vip_itself_does_not_ask_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Holder(Link):
+        def getsockname(self) -> tuple[object, ...]:
+            return (str(ASKED), 0)
+
+    assert asked(monkeypatch, tmp_path, KNOWN, Holder) == frozenset()
+    assert Link.said == []
+
+
 def test_who_may_not_ask_hears_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def forbidden(family: int, kind: int) -> Link:
         if family == socket.AF_PACKET:

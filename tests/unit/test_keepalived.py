@@ -418,6 +418,7 @@ def test_what_a_file_asks_of_its_instance_is_read_back() -> None:
         ("script /usr/bin/killall -0 haproxy", Script()),
         ("script \"/bin/sh -c 'exit 0'\"", Script()),
         ('script "/bin/echo a\\ b"', Script()),
+        ('script "$CHECK -0 haproxy"', Script()),
         ("script /bin/a\n script /bin/b\n interval 1.5\n fall 2\n fall 3", Script()),
     ],
 )
