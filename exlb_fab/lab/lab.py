@@ -368,6 +368,9 @@ class Lab:
             "ConnectTimeout": str(patience_s),
             "GlobalKnownHostsFile": "/dev/null",
             "IdentitiesOnly": "yes",
+            # A node that dies says nothing: else ssh would wait for it for hours, and outlive the lab.
+            "ServerAliveInterval": "1",
+            "ServerAliveCountMax": str(patience_s),
             "StrictHostKeyChecking": "yes",
             # ssh takes blanks as separators of several files.
             "UserKnownHostsFile": f'"{self._layout.known_hosts}"',

@@ -113,6 +113,7 @@ def answer(bastion: Bastion, url: str, *options: str) -> str:
 # bash-loops
 
 
+@pytest.mark.slow
 def test_bash_loops_of_the_document_are_answered_as_it_says(tmp_path: Path) -> None:
     with machines(3) as lab:
         bastion = deployed(lab, tmp_path, environment("bash-loops", lab, 3, tmp_path))

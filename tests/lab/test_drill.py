@@ -194,7 +194,8 @@ def assert_kept(green: Bastion, rows: list[dict[str, Any]]) -> None:
     assert json.loads((folder / "report.json").read_text())["drills"] == rows
 
 
-@pytest.mark.parametrize("package", ["nftables", pytest.param("iptables", marks=slow)])
+@slow
+@pytest.mark.parametrize("package", ["nftables", "iptables"])
 def test_partition_has_two_holders_and_then_one(green: Bastion, package: str) -> None:
     with having(green, package):
         before = {node: green.bytes_of(node) for node in green.nodes}

@@ -274,7 +274,8 @@ def asked(bastion: Bastion, node: str) -> dict[str, bool]:
 # Reloads and logs
 
 
-@pytest.mark.parametrize(("keeps", "after"), [("yes", "DRAIN"), pytest.param("no", "UP", marks=slow)])
+@slow
+@pytest.mark.parametrize(("keeps", "after"), [("yes", "DRAIN"), ("no", "UP")])
 def test_drained_server_stays_so_over_a_push_where_asked_for(bastion: Bastion, keeps: str, after: str) -> None:
     drained = bastion.address("lb2")
     push(bastion, SERVER_STATE=keeps)
@@ -305,7 +306,8 @@ def test_hard_stop_ends_a_process_of_before_a_reload(bastion: Bastion, limit: st
             watch.kill()
 
 
-@pytest.mark.parametrize("place", ["journal", pytest.param("syslog", marks=slow)])
+@slow
+@pytest.mark.parametrize("place", ["journal", "syslog"])
 def test_connections_are_logged_to_the_journal(bastion: Bastion, place: str) -> None:
     push(bastion, LOG=place)
     (holder,) = bastion.holders()

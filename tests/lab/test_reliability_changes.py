@@ -75,7 +75,8 @@ def seen_down(green: Bastion) -> bool:
     return green.exlb("verify", status=None).said.count("2 of 3 up") == len(green.nodes)
 
 
-@pytest.mark.parametrize("mode", ["off", pytest.param("unhealthy", marks=slow)])
+@slow
+@pytest.mark.parametrize("mode", ["off", "unhealthy"])
 def test_apiserver_that_was_down_already(green: Bastion, deployed_lab: Lab, row: AddRow, mode: str) -> None:
     deployed_lab.apiserver("lb2", mode)
     green.wait_until(lambda: seen_down(green))

@@ -269,14 +269,15 @@ def test_configuration_that_serves_nobody_is_taken_back(
     row(event, "the gate fails, the bytes are restored, the roll-out stops", watch, f"failed gate-proxy … {said}")
 
 
+@slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         pytest.param("chroot /var/lib/haproxy", "chroot /nowhere", id="chroot missing"),
-        pytest.param("{{ admin_socket }}", "/nowhere/admin.sock", id="directory of the socket missing", marks=slow),
+        pytest.param("{{ admin_socket }}", "/nowhere/admin.sock", id="directory of the socket missing"),
     ],
 )
-@pytest.mark.parametrize("runs", [True, pytest.param(False, marks=slow)], ids=["reloaded", "started"])
+@pytest.mark.parametrize("runs", [True, False], ids=["reloaded", "started"])
 def test_proxy_that_cannot_start_on_its_new_file_is_as_before(
     green: Bastion, row: AddRow, tmp_path: Path, request: pytest.FixtureRequest, old: str, new: str, runs: bool
 ) -> None:

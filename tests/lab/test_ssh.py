@@ -155,6 +155,7 @@ def test_an_encrypted_key_without_a_terminal_says_what_to_do(green: Bastion, enc
     assert "ssh-add" in ran.said
 
 
+@pytest.mark.slow
 def test_works_with_an_agent(green: Bastion, encrypted_key: Path) -> None:
     home = green.folder / "home"
     home.mkdir()

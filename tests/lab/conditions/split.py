@@ -34,6 +34,19 @@ def _restarted(expression: str, node: str) -> Fault:
 
 CONDITIONS = (
     Condition(
+        "the VRID of a backup differs",
+        "split brain",
+        _restarted("s/virtual_router_id 68/virtual_router_id 69/", THIRD),
+        (
+            *fail("vip.single-holder", says=f"VRID: 68 on {HOLDER}, 69 on {THIRD}"),
+            *fail("vrrp.agree", says=f"69 on {THIRD}"),
+            *fail("vrrp.running", THIRD, says="VRID 69 instead of 68"),
+            *_BACKUP_EDITED,
+        ),
+        also=_COMPLAINTS,
+        takes="an election",
+    ),
+    Condition(
         "firewalls on all nodes drop protocol 112",
         "split brain",
         rules(_DROP.format(hook="input"), *ALL),
@@ -125,19 +138,6 @@ CONDITIONS = (
             *fail("vrrp.running", HOLDER, says="peers 198.51.100.13, 198.51.100.99 instead of"),
             *fail("node.files", HOLDER, says=f"{KEEPALIVED_PATH} differs"),
         ),
-        takes="an election",
-    ),
-    Condition(
-        "the VRID of a backup differs",
-        "split brain",
-        _restarted("s/virtual_router_id 68/virtual_router_id 69/", THIRD),
-        (
-            *fail("vip.single-holder", says=f"VRID: 68 on {HOLDER}, 69 on {THIRD}"),
-            *fail("vrrp.agree", says=f"69 on {THIRD}"),
-            *fail("vrrp.running", THIRD, says="VRID 69 instead of 68"),
-            *_BACKUP_EDITED,
-        ),
-        also=_COMPLAINTS,
         takes="an election",
     ),
     Condition(
