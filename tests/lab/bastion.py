@@ -50,6 +50,11 @@ LIMIT_SECONDS = 180
 PAUSE_SECONDS = 0.2
 
 
+def listens(port: int, process: str = ".") -> str:
+    """Return a line of shell that ends once a process listens on a port of a node, and fails after half a minute."""
+    return f"timeout 30 sh -c 'until ss -Hltnp sport = :{port} | grep -q {process}; do sleep 0.1; done'"
+
+
 class Bastion:
     """Runs exlb where an operator would: on the lab's bastion, against real nodes.
 

@@ -16,7 +16,7 @@ import pytest
 from exlb_fab.lab import Lab, down
 from exlb_fab.lab.layout import lab_layout
 from exlb_fab.proxies import PROXIES
-from tests.lab.bastion import KEEPALIVED_PATH, Bastion
+from tests.lab.bastion import KEEPALIVED_PATH, Bastion, listens
 
 PROXY = PROXIES["haproxy"]
 LISTENER = "kube-master"
@@ -94,8 +94,7 @@ def curl(bastion: Bastion, url: str, *words: str) -> tuple[int, str]:
 def listening(bastion: Bastion, node: str, port: int, does: str) -> Iterator[None]:
     """Have somebody else listen on a port of a node, and do something with each connection (a socat address)."""
     start = f"systemd-run --quiet --collect --unit={FOREIGN} socat TCP-LISTEN:{port},fork,reuseaddr {does}"
-    until = f"timeout 30 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.05; done'"
-    bastion.inside(node, "sh", "-c", f"{start} && {until}")
+    bastion.inside(node, "sh", "-c", f"{start} && {listens(port)}")
     try:
         yield
     finally:

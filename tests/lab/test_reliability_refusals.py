@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from exlb_fab.lab import Lab
-from tests.lab.bastion import KEEPALIVED_PATH, LIMIT_SECONDS, PROXY_PATH, Bastion
+from tests.lab.bastion import KEEPALIVED_PATH, LIMIT_SECONDS, PROXY_PATH, Bastion, listens
 from tests.lab.conftest import AddRow
 from tests.lab.watching import Watch
 from tests.ran import Ran
@@ -21,7 +21,7 @@ PROXY = "haproxy.cfg.j2"
 KEEPALIVED = "keepalived.conf.j2"
 LISTENS = (
     "systemd-run --quiet --collect --unit=foreign socat TCP-LISTEN:9443,fork,reuseaddr OPEN:/dev/null && "
-    "timeout 30 sh -c 'until ss -Hltn sport = :9443 | grep -q .; do sleep 0.05; done'"
+    f"{listens(9443)}"
 )
 FOLDERS = ("/etc/haproxy", "/etc/keepalived", "/var/lib/exlb")
 TAKEOVER_SECONDS = 90

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from exlb_fab.errors import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
 from exlb_fab.lab import Lab
 from exlb_fab.lab.layout import VIP
+from tests.lab.bastion import listens
 from tests.lab.conditions.base import (
     ADDRESSES,
     ALL,
@@ -35,7 +36,6 @@ from tests.lab.conditions.faults import (
 
 APT = "export DEBIAN_FRONTEND=noninteractive; apt-get"
 PREPARED = f"{APT} update -qq && {APT} install -y -qq --no-install-recommends tcpdump nftables"
-
 
 _OUTSIDE = "2001:db8:99::1"
 _IPV6 = {"VRRP_IPS": "(2001:db8:0:51::11 2001:db8:0:51::12 2001:db8:0:51::13)", "KUBE_APISERVER": ""}
@@ -259,7 +259,7 @@ CONDITIONS: tuple[Condition, ...] = (
             f"{APT} install -y -qq --no-install-recommends haproxy && systemctl stop haproxy && "
             f"printf '{_OLD_PROXY}' >/run/old.cfg && "
             "systemd-run -q --collect --unit=foreign haproxy -db -f /run/old.cfg && "
-            "timeout 10 sh -c 'until ss -Hltnp sport = :8443 | grep -q haproxy; do sleep 0.1; done'",
+            f"{listens(8443, 'haproxy')}",
             f"systemctl stop foreign; rm /run/old.cfg; {APT} purge -y -qq --autoremove haproxy",
         ),
     ),

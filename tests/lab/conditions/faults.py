@@ -14,7 +14,7 @@ from exlb_fab.lab import machines, standins
 from exlb_fab.lab.identity import self_signed
 from exlb_fab.lab.layout import LAB_BRIDGE, VIP, lab_layout
 from exlb_fab.lab.network import has_own_namespace
-from tests.lab.bastion import KEEPALIVED_PATH, PROXY_PATH, Bastion
+from tests.lab.bastion import KEEPALIVED_PATH, PROXY_PATH, Bastion, listens
 from tests.lab.conditions.base import ADDRESSES, HOLDER, SECOND, THIRD, Fault
 
 STRANGER = Path(__file__).parent.parent / "stranger.py"
@@ -275,7 +275,7 @@ def silent_backends(port: int, *nodes: str) -> On:
     return On(
         nodes,
         f"systemd-run -q --collect --unit=silent socat -u TCP4-LISTEN:{port},reuseaddr,fork OPEN:/dev/null && "
-        f"timeout 10 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'",
+        f"{listens(port)}",
         "systemctl stop silent",
     )
 

@@ -6,7 +6,7 @@ import shlex
 
 from exlb_fab.errors import EXIT_OK
 from exlb_fab.lab.layout import VIP
-from tests.lab.bastion import KEEPALIVED_PATH
+from tests.lab.bastion import KEEPALIVED_PATH, listens
 from tests.lab.conditions.base import ALL, HOLDER, SECOND, THIRD, Condition, fail, warn
 from tests.lab.conditions.faults import On, Together, drained, edited_keepalived, hung, stopped
 
@@ -213,7 +213,7 @@ CONDITIONS = (
             (THIRD,),
             f"printf '%s\\n' {' '.join(map(shlex.quote, _OTHER_PROXY))} >/root/other.cfg && "
             "systemd-run -q --collect --unit=other haproxy -db -f /root/other.cfg && "
-            "timeout 10 sh -c 'until ss -Hltn sport = :9999 | grep -q .; do sleep 0.1; done'",
+            f"{listens(9999)}",
             "systemctl stop other",
         ),
         fail("vrrp.tracker", THIRD, says="haproxy -db -f /root/other.cfg"),

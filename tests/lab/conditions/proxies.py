@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exlb_fab.lab.layout import VIP
+from tests.lab.bastion import listens
 from tests.lab.conditions.base import ADDRESSES, ALL, HOLDER, SECOND, THIRD, Condition, fail
 from tests.lab.conditions.faults import On, asked_by_socket, crowded, hung, stopped
 
@@ -82,7 +83,7 @@ CONDITIONS = (
         On(
             (THIRD,),
             "systemd-run -q --collect --unit=foreign socat TCP4-LISTEN:8443,reuseport,fork OPEN:/dev/null && "
-            "timeout 10 sh -c 'until ss -Hltnp sport = :8443 | grep -q socat; do sleep 0.1; done'",
+            f"{listens(8443, 'socat')}",
             "systemctl stop foreign",
         ),
         fail("node.ports", THIRD, says="socat listens on 8443"),
