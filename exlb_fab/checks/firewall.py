@@ -58,18 +58,18 @@ def backends(view: View, node: Node) -> Verdict:
 
 def open_to_vips_alone(view: View, node: Node) -> bool:
     """Tell whether a node's firewall surely lets clients in to every VIP, and surely not to its own addresses."""
-    facts = view.facts(node)
-    if facts.firewall is None:
+    rules = view.facts(node).firewall
+    if rules is None:
         return False
     opening = Opening(port=view.cluster.apiserver_listener.port)
+    interface = view.facts(node).carrier(view.cluster, node)
 
-    def answers(addresses: Iterable[Address]) -> set[str]:
-        interface = facts.carrier(view.cluster, node)
+    def answers(rules: Firewall, addresses: Iterable[Address]) -> set[str]:
         found = [firewall.packets(view.cluster, node, interface, opening, each) for each in addresses]
-        return {facts.firewall.judge_all(packets).answer for packets in found} if facts.firewall else set()
+        return {rules.judge_all(packets).answer for packets in found}
 
-    own = answers({node.address, node.source or node.address})
-    return own == {"closed"} and answers(vip.address for vip in view.cluster.vips) == {"open"}
+    own = answers(rules, {node.address, node.source or node.address})
+    return own == {"closed"} and answers(rules, (vip.address for vip in view.cluster.vips)) == {"open"}
 
 
 @dataclass(frozen=True, slots=True)
